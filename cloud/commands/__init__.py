@@ -1,0 +1,1 @@
+"""The cloud's sub-commands of `pinnace`, one module each."""

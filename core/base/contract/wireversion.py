@@ -1,0 +1,12 @@
+"""How two of ours recognise each other in the WebSocket upgrade; a peer without these headers is spoken to exactly as upstream does."""
+
+from __future__ import annotations
+
+from typing import Final
+
+HEADER: Final = "Pinnace-Wire"
+"""Sent by the edge in the upgrade request with the newest wire version it knows; echoed by a cloud of ours with the version in use."""
+
+CURRENT: Final = 1
+"""Version 1: binary WebSocket messages are packed frames (one or many envelopes), any number of pushes is in flight up to the window,
+and acknowledgements are batched. Text messages keep their upstream meaning at any time."""

@@ -1,0 +1,97 @@
+"""The ports through which the edge's services meet. `agent.py` hands each service what it needs; no service imports another."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from pinnace.core.base.contract.classes import MessageClass
+from pinnace.core.base.contract.keys import DeviceId, ResourceKey
+from pinnace.ext.records import Envelope
+
+
+class StoredObject(NamedTuple):
+    """A Kubernetes object as the edge keeps it: `body` is its JSON text, `version` its resource version ("" when the cloud sent none)."""
+
+    key: ResourceKey
+    version: str
+    body: bytes
+
+
+class ObjectChange(NamedTuple):
+    """One change of desired state. `operation` is insert, update or delete; an insert of a known key is an update and the reverse."""
+
+    operation: str
+    key: ResourceKey
+    version: str
+    body: bytes
+
+
+class ObjectStore(Protocol):
+    """Desired objects. Reads come from the cache in memory and never wait; writes are durable (synchronous=FULL) before they return."""
+
+    def get(self, key: ResourceKey) -> StoredObject | None: ...
+
+    def list(self, kind: str, namespace: str = "", labels: Mapping[str, str] | None = None) -> list[StoredObject]:
+        """All objects of a kind, in key order; namespace "" means every namespace."""
+        ...
+
+    async def apply(self, changes: Sequence[ObjectChange]) -> None:
+        """Commit in one transaction. Raises StoreFull or StoreError; then nothing of it was applied."""
+        ...
+
+
+class TwinStore(Protocol):
+    """Device twins, one opaque row a property. The row with property "" holds the device itself."""
+
+    async def load_twins(self) -> dict[DeviceId, dict[str, bytes]]: ...
+
+    async def save_twins(self, device: DeviceId, rows: Mapping[str, bytes | None], *, durable: bool) -> None:
+        """Write rows (None deletes). `durable` commits with FULL before returning (desired); otherwise the row joins the next group
+        commit and the call returns at once (reported)."""
+        ...
+
+    async def delete_device(self, device: DeviceId) -> None: ...
+
+
+Composer = Callable[[str, Mapping[str, bytes]], Envelope]
+"""(subject, items) → the envelope that carries them; called when the link is ready to send, so that a burst becomes one message."""
+
+
+class Outbox(Protocol):
+    """What waits for the cloud, for every class of message. At most one unconfirmed envelope of a subject is in flight; items put
+    meanwhile go with the next one, the newest of each item only (LATEST) or all in order (EVERY)."""
+
+    def put(self, kind: MessageClass, subject: str, item: str, body: bytes) -> None:
+        """Queue and return; the row joins the next group commit. Raises StoreFull when the class's bound refuses more."""
+        ...
+
+
+class Uplink(Protocol):
+    """The link to the cloud as the other services see it."""
+
+    @property
+    def connected(self) -> bool: ...
+
+    async def request(self, envelope: Envelope, *, timeout_seconds: float = 60.0) -> Envelope:
+        """Send and wait for the message whose parent is this one. Raises LinkError when not connected, ReplyTimeout when none comes."""
+        ...
+
+    def on_connected(self, listener: Callable[[], Awaitable[None]]) -> None:
+        """Call `listener` after each connect; it must not wait for the link's own pump."""
+        ...
+
+
+class Bus(Protocol):
+    """The MQTT broker as the twins see it."""
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Queue one publication; order is kept. Never waits."""
+        ...
+
+
+ChangeListener = Callable[[ObjectChange], Awaitable[None]]
+"""Called after a change is durable. The acknowledgement to the cloud goes out after it returned."""
+
+EnvelopeListener = Callable[[Envelope], Awaitable[Iterable[Envelope] | None]]
+"""Called with a message of its group; what it returns is sent back."""

@@ -1,0 +1,1 @@
+"""The edge's sub-commands of `pinnace`, one module each."""

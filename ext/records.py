@@ -1,0 +1,67 @@
+"""Records that the hot paths return; plain classes outside the doubled sources so that both builds share them."""
+
+from __future__ import annotations
+
+
+class Envelope:
+    """A KubeEdge message with its header and route decoded and its body left as bytes (docs/protocol.md).
+
+    `body` is the JSON text of `content` exactly as received (`b"null"` when absent). `timestamp` is Unix milliseconds. Empty strings
+    stand for absent optional fields.
+    """
+
+    __slots__ = (
+        "body",
+        "destination",
+        "group",
+        "msg_id",
+        "operation",
+        "parent_id",
+        "resource",
+        "resource_version",
+        "source",
+        "sync",
+        "timestamp",
+        "type",
+    )
+
+    def __init__(
+        self,
+        *,
+        msg_id: str,
+        operation: str,
+        resource: str,
+        source: str = "",
+        group: str = "",
+        body: bytes = b"null",
+        parent_id: str = "",
+        timestamp: int = 0,
+        resource_version: str = "",
+        destination: str = "",
+        type: str = "",
+        sync: bool = False,
+    ) -> None:
+        self.msg_id = msg_id
+        self.parent_id = parent_id
+        self.timestamp = timestamp
+        self.resource_version = resource_version
+        self.sync = sync
+        self.type = type
+        self.source = source
+        self.destination = destination
+        self.group = group
+        self.operation = operation
+        self.resource = resource
+        self.body = body
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Envelope):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        route = f"{self.source}/{self.group} {self.operation} {self.resource}"
+        parent = f" parent={self.parent_id}" if self.parent_id else ""
+        return f"<Envelope {self.msg_id}{parent} {route} rv={self.resource_version or '-'} body={len(self.body)}B>"

@@ -1,0 +1,1 @@
+"""The mappers' sub-commands of `pinnace`, one module each."""
