@@ -83,7 +83,8 @@ def new(source: str, group: str, operation: str, resource: str, content: Any = N
 def reply(
     request: Envelope, content: Any, *, source: str = "", group: str = "", operation: str = "", resource_version: str = ""
 ) -> Envelope:
-    """The answer to `request`: new id, parent id set; route copied except for what is given. Answers to queries must say group `resource`."""
+    """The answer to `request`: new id, parent id set, route copied except for what is given. Answers to queries must say group
+    `resource`."""
     answer = new(
         source or request.source,
         group or request.group,

@@ -100,11 +100,11 @@ def _section(source: _Source, prefix: str, values: Mapping[Any, Any], into: type
     arguments: dict[str, Any] = {}
     for name, value in values.items():
         key = f"{prefix}.{name}" if prefix else str(name)
-        field = known.get(str(name))
-        if field is None:
+        if str(name) not in known:
             line = source.lines.get(key)
             logger.warning("settings.unknown-key file=%s line=%s key=%s: not used by Pinnace", source.name, line or "-", key)
             continue
+        field = known[str(name)]
         arguments[field.name] = _convert(source, key, value, hints[field.name])
     try:
         return into(**arguments)
