@@ -1,0 +1,58 @@
+# Every target sets up what it needs; see README.md. ARGS are handed to the command: make demo ARGS=--once
+SHELL := /bin/bash
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := .build/ready
+PACKAGES := pinnace.core pinnace.ext pinnace.cloud pinnace.mappers
+
+.PHONY: demo test check dev bench fuzz soak freeze annotate clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    install what is missing, start everything and show the traffic light (ARGS=--once: no terminal needed)"
+	@echo "make test    the whole suite"
+	@echo "make check   formatting, lint, types, import rules"
+	@echo "make bench   the benchmarks, figures into .build/bench/"
+	@echo "make soak    the long fault runs      make fuzz    the decoders under random bytes, for long"
+	@echo "make freeze  the edge as one frozen tree in dist/pinnace"
+	@echo "make dev     only set up              make clean   remove what was built"
+
+# The set-up runs again when what it installs from has changed.
+$(STAMP): pyproject.toml setup.py build/setup.sh $(wildcard ext/*_py.py ext/*_c.pxd)
+	@bash build/setup.sh
+	@mkdir -p $(dir $@) && touch $@
+
+dev: $(STAMP)
+
+demo: $(STAMP)
+	@$(VENV)/bin/pinnace up $(ARGS)
+
+test: $(STAMP)
+	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+
+check: $(STAMP)
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy $(addprefix -p ,$(PACKAGES))
+	$(VENV)/bin/mypy tests
+	$(VENV)/bin/lint-imports
+
+bench: $(STAMP)
+	@mkdir -p .build/bench
+	@for each in tests/bench/*.py; do case $$each in */_*) ;; *) echo "== $$each"; $(PY) $$each --json .build/bench/$$(basename $$each .py).json || exit 1;; esac; done
+
+fuzz: $(STAMP)
+	@for each in tests/fuzz/fuzz_*.py; do echo "== $$each"; $(PY) $$each $(or $(ARGS),--runs 200000) || exit 1; done
+
+soak: $(STAMP)
+	@PINNACE_SOAK=1 $(PY) -m pytest tests -m slow --timeout 7200 $(ARGS)
+
+freeze: $(STAMP)
+	@bash packaging/freeze.sh
+
+annotate: $(STAMP)
+	@for each in ext/*_py.py; do $(VENV)/bin/cython -3 -a -o .build/cython/$$(basename $$each .py).c $$each; done; echo "yellow pages: .build/cython/*.html"
+
+clean:
+	rm -rf .build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info packaging/ns/*.egg-info
+	find ext -name '*.so' -delete

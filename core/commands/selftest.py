@@ -1,0 +1,140 @@
+"""Tell whether this build is whole: the compiled hot paths are the ones loaded and agree with their reference, the database schema is
+readable, TLS and the event loop work, and every sub-command this build contains can be imported. Exit 0 only when all of it is so."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+SUMMARY = "is this build whole?"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+
+
+def hot_paths() -> str:
+    """The facades give the compiled classes, and a message survives the round trip through envelope and frame."""
+    import importlib
+
+    from pinnace.ext import envelope, frame
+
+    names = ("envelope", "frame", "metacache", "twindiff")
+    files = [importlib.import_module(f"pinnace.ext.{name}_c").__file__ or "" for name in names]
+    if not all(each.endswith(".so") for each in files):
+        raise RuntimeError(f"not compiled: {files}")
+    text = (
+        b'{"header":{"msg_id":"m1","timestamp":1},"route":{"source":"s","group":"g","operation":"update",'
+        b'"resource":"default/configmap/c"},"content":{"a":[1,"\\u00e9"]}}'
+    )
+    message = envelope.decode(text)
+    if envelope.encode(message) != text:
+        raise RuntimeError("an envelope changed in the round trip")
+    if frame.FrameReader().feed(frame.pack([message])) != [message]:
+        raise RuntimeError("a frame changed in the round trip")
+    return f"{len(names)} compiled"
+
+
+def schema() -> str:
+    """The SQL of the store is in the build and SQLite takes it."""
+    import asyncio
+    import tempfile
+    from pathlib import Path
+
+    from pinnace.core.meta.store import Store
+
+    async def opened() -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            async with Store(Path(folder) / "edge.db") as store:
+                return f"version {store.schema_version}"
+
+    return asyncio.run(opened())
+
+
+def tls() -> str:
+    """OpenSSL is there and offers TLS 1.3 to clients."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return ssl.OPENSSL_VERSION
+
+
+def loop() -> str:
+    """uvloop runs a timer and a socket pair."""
+    import asyncio
+    import socket
+
+    import uvloop
+
+    async def pair() -> str:
+        left, right = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=left)
+        other = await asyncio.open_connection(sock=right)
+        writer.write(b"x")
+        got = await asyncio.wait_for(other[0].readexactly(1), 5)
+        writer.close()
+        other[1].close()
+        if got != b"x":
+            raise RuntimeError("a byte was lost between two sockets")
+        del reader
+        return f"uvloop {uvloop.__version__}"
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(pair())
+
+
+def commands() -> str:
+    """Every sub-command that this build contains imports and builds its arguments."""
+    from pinnace.core.base import cli
+
+    found = []
+    for name, module in cli.targets().items():
+        command = cli.load(module)
+        if command is not None:
+            command.add_arguments(argparse.ArgumentParser(prog=name))
+            found.append(name)
+    if "edgecore" not in found:
+        raise RuntimeError(f"edgecore is missing among {found}")
+    return " ".join(found)
+
+
+def agent() -> str:
+    """All of the edge imports: what is only loaded on demand is there too."""
+    import importlib
+
+    names = ("pinnace.core.agent", "websockets.asyncio.client", "paho.mqtt.client", "yaml")
+    for name in names:
+        importlib.import_module(name)
+    return "complete"
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "hot paths": hot_paths,
+    "schema": schema,
+    "tls": tls,
+    "loop": loop,
+    "commands": commands,
+    "agent": agent,
+}
+
+
+def run(args: argparse.Namespace) -> int:
+    results: dict[str, dict[str, object]] = {}
+    for name, check in CHECKS.items():
+        try:
+            results[name] = {"ok": True, "found": check()}
+        except Exception as error:  # noqa: BLE001 - a broken build can fail in any way; the answer is this table
+            results[name] = {"ok": False, "found": f"{type(error).__name__}: {error}"}
+    is_whole = all(each["ok"] for each in results.values())
+    if args.json:
+        import orjson
+
+        print(orjson.dumps({"ok": is_whole, "checks": results}).decode())
+    else:
+        for name, result in results.items():
+            print(f"{'ok  ' if result['ok'] else 'FAIL'} {name:<10} {result['found']}")
+        if not is_whole:
+            print("this build is not whole: install it again, and report it if that does not help", file=sys.stderr)
+    return 0 if is_whole else 1

@@ -1,0 +1,7 @@
+"""What the frozen edge runs: the one command."""
+
+import sys
+
+from pinnace.core.base.cli import main
+
+sys.exit(main())

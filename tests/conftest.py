@@ -1,0 +1,39 @@
+"""Rules of the whole suite: the compiled hot paths are the ones under test, and in CI nothing is skipped that needs proving."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+IN_CI = os.environ.get("CI", "").lower() == "true"
+MUST_RUN = {"mosquitto", "root", "kubectl"}
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    from pinnace.ext import _build, envelope
+
+    if _build.PURE:
+        return
+    module = envelope.decode.__module__
+    if not module.endswith("_c"):
+        pytest.exit(f"the compiled envelope codec is not the one loaded but {module}: run `make dev`", returncode=3)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") is None:
+            continue
+        item.add_marker(pytest.mark.timeout(600 if not os.environ.get("PINNACE_SOAK") else 7200), append=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
+        marks = MUST_RUN & {mark.name for mark in item.iter_markers()}
+        if marks:
+            report.outcome = "failed"
+            report.longrepr = f"skipped in CI although marked {', '.join(sorted(marks))}: {report.longrepr}"
+    return report
