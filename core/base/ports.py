@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from pinnace.core.base.contract.classes import MessageClass
@@ -53,6 +53,10 @@ class TwinStore(Protocol):
 
     async def delete_device(self, device: DeviceId) -> None: ...
 
+    async def committed(self) -> None:
+        """Return when every row given so far, the outbox's too, is on disk. Somebody who waits hurries the group commit."""
+        ...
+
 
 Composer = Callable[[str, Mapping[str, bytes]], Envelope]
 """(subject, items) → the envelope that carries them; called when the link is ready to send, so that a burst becomes one message."""
@@ -66,12 +70,25 @@ class Outbox(Protocol):
         """Queue and return; the row joins the next group commit. Raises StoreFull when the class's bound refuses more."""
         ...
 
+    def compose_with(self, kind: MessageClass, composer: Composer) -> None:
+        """The composer of a class; given before the first `put`."""
+        ...
+
+    def on_confirmed(self, kind: MessageClass, listener: Callable[[str, Collection[str]], None]) -> None:
+        """Call `listener(subject, items)` after the cloud confirmed an envelope of that class; `items` are those it carried."""
+        ...
+
 
 class Uplink(Protocol):
     """The link to the cloud as the other services see it."""
 
     @property
     def connected(self) -> bool: ...
+
+    @property
+    def peer_wire(self) -> int:
+        """The wire version agreed with the cloud; 0 is KubeEdge's own dialect (base/contract/wireversion.py)."""
+        ...
 
     async def request(self, envelope: Envelope, *, timeout_seconds: float = 60.0) -> Envelope:
         """Send and wait for the message whose parent is this one. Raises LinkError when not connected, ReplyTimeout when none comes."""
