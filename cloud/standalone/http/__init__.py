@@ -1,0 +1,1 @@
+"""The HTTPS side of the embedded API server: the only place that knows aiohttp."""

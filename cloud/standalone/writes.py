@@ -1,0 +1,259 @@
+"""create, update and patch as requests: body formats, options, field validation, the three kinds of patch."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+from pinnace.cloud.standalone import patching, protobuf
+from pinnace.cloud.standalone.kinds import Kind
+from pinnace.cloud.standalone.negotiation import JSON, PROTOBUF, YAML, Form, content_type, negotiate, parse, rendered, unknown_format
+from pinnace.cloud.standalone.objects import Make, Objects
+from pinnace.cloud.standalone.requests import Answer, Request, Target
+from pinnace.cloud.standalone.state import Object
+from pinnace.cloud.standalone.status import ApiError, Cause, bad_request, invalid, invalid_option
+from pinnace.cloud.standalone.views import shaped
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+APPLY_PATCHES = frozenset({"application/apply-patch+yaml", "application/apply-patch+cbor"})
+_LEVELS = ("", "Ignore", "Strict", "Warn")
+
+
+class Options:
+    """The query parameters of a write: dryRun, fieldValidation, fieldManager. `kind` names them in messages."""
+
+    def __init__(self, request: Request, kind: str) -> None:
+        dry_run = request.query.get("dryRun", "")
+        if dry_run not in {"", "All"}:
+            why = f'Unsupported value: ["{dry_run}"]: supported values: "All"'
+            raise invalid_option(kind, Cause("FieldValueNotSupported", why, "dryRun"))
+        level = request.query.get("fieldValidation", "")
+        if level not in _LEVELS:
+            why = f'Unsupported value: "{level}": supported values: "", "Ignore", "Strict", "Warn"'
+            raise invalid_option(kind, Cause("FieldValueNotSupported", why, "fieldValidation"))
+        manager = request.query.get("fieldManager", "")
+        if len(manager) > 128:
+            raise invalid_option(kind, Cause("FieldValueTooLong", "Too long: may not be more than 128 bytes", "fieldManager"))
+        self.dry_run = dry_run == "All"
+        self.level = level or "Warn"
+
+
+def cannot_handle(kind: Kind, why: str) -> ApiError:
+    return bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {why}')
+
+
+class Writes:
+    """Answers create, update and patch of objects and of their status."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    async def create(self, request: Request, target: Target) -> Answer:
+        form, as_yaml = negotiate(request, Form.TABLE, Form.PARTIAL)
+        kind, options = target.kind, Options(request, "CreateOptions")
+        obj = self.decode(request, kind, options)
+        created = await self._objects.create(kind, obj, target.scope, dry_run=options.dry_run)
+        return self._shown(request, kind, created, form, as_yaml=as_yaml, status=201)
+
+    async def update(self, request: Request, target: Target) -> Answer:
+        form, as_yaml = negotiate(request, Form.TABLE, Form.PARTIAL)
+        kind, options = target.kind, Options(request, "UpdateOptions")
+        obj = self.decode(request, kind, options)
+        written = await self._objects.change(
+            kind, target.name, target.scope, lambda old: orjson.loads(orjson.dumps(obj)), subresource=_sub(target), dry_run=options.dry_run,
+            is_patch=False,
+        )  # fmt: skip
+        return self._shown(request, kind, written.obj, form, as_yaml=as_yaml)
+
+    async def patch(self, request: Request, target: Target) -> Answer:
+        form, as_yaml = negotiate(request, Form.TABLE, Form.PARTIAL)
+        kind, options = target.kind, Options(request, "PatchOptions")
+        make = self.patcher(request, kind, options)
+        written = await self._objects.change(kind, target.name, target.scope, make, subresource=_sub(target), dry_run=options.dry_run)
+        return self._shown(request, kind, written.obj, form, as_yaml=as_yaml)
+
+    def _shown(self, request: Request, kind: Kind, obj: Object, form: Form, *, as_yaml: bool, status: int = 200) -> Answer:
+        body = shaped(kind, orjson.dumps(obj), form, request.query.get("includeObject", ""))
+        return rendered(request, body, status=status, as_yaml=as_yaml)
+
+    def decode(self, request: Request, kind: Kind, options: Options) -> Object:
+        """The object in a POST or PUT body, its type checked and its unknown fields refused, told or dropped."""
+        obj = decode_body(request, kind.kind)
+        if not isinstance(obj, dict):
+            shown = request.body[:64].hex()
+            raise bad_request(
+                f"the object provided is unrecognized (must be of type {kind.kind}): couldn't get version/kind; json parse error: "
+                f'json: cannot unmarshal {_go_word(obj)} into Go value of type struct {{ APIVersion string "json:\\"apiVersion,omitempty\\""; '
+                f'Kind string "json:\\"kind,omitempty\\"" }} ({shown})'
+            )
+        _check_type(request, kind, obj)
+        duplicates = _duplicates(request.body) if options.level == "Strict" and content_type(request) in {"", JSON} else []
+        self._unknown(request, kind, obj, options, duplicates)
+        return obj
+
+    def _unknown(self, request: Request, kind: Kind, obj: Object, options: Options, duplicates: list[str]) -> None:
+        unknown = self._objects.admission.unknown_fields(kind, obj)
+        texts = [*(f'duplicate field "{path}"' for path in duplicates), *(f'unknown field "{path}"' for path in unknown)]
+        if texts and options.level == "Strict":
+            raise cannot_handle(kind, f"strict decoding error: {', '.join(texts)}")
+        if options.level == "Warn":
+            request.warnings += texts
+
+    def patcher(self, request: Request, kind: Kind, options: Options) -> Make:
+        """The function that applies the request's patch. Raises 400 and 415."""
+        media = content_type(request)
+        if media in APPLY_PATCHES:
+            raise ApiError(
+                415, "server-side apply is not supported by this server; use client-side apply (kubectl apply without --server-side)"
+            )
+        if media not in {JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH}:
+            raise ApiError(415, "415: Unsupported Media Type", details={})
+        if request.query.get("force"):
+            why = "Forbidden: may not be specified for non-apply patch"
+            raise invalid_option("PatchOptions", Cause("FieldValueForbidden", why, "force"))
+        if media == STRATEGIC_PATCH and kind.is_custom:
+            raise unknown_format(JSON_PATCH, MERGE_PATCH, "application/apply-patch+yaml")
+        patch = _decode_patch(request.body)
+        wanted = "[]handlers.jsonPatchOp" if media == JSON_PATCH else "map[string]interface {}"
+        if not isinstance(patch, list if media == JSON_PATCH else dict):
+            raise bad_request(f"error decoding patch: json: cannot unmarshal {_go_word(patch)} into Go value of type {wanted}")
+
+        def make(old: Object) -> Object:
+            if media == JSON_PATCH:
+                new = patching.apply_json(old, patch)
+            elif media == MERGE_PATCH:
+                new = patching.apply_merge(old, patch)
+            else:
+                new = patching.apply_strategic(old, patch, kind)
+            return self._patched(request, kind, new, options)
+
+        return make
+
+    def _patched(self, request: Request, kind: Kind, new: Any, options: Options) -> Object:
+        """A patch's result must decode like a body; what does not is told as 422 on `patch`."""
+        shown = orjson.dumps(new).decode()
+        try:
+            if not isinstance(new, dict):
+                raise bad_request(f"json: cannot unmarshal {_go_word(new)} into Go value of type {kind.kind}")
+            unknown = self._objects.admission.unknown_fields(kind, new)
+        except ApiError as error:
+            if error.code != 400:
+                raise
+            why = error.message.partition(f"cannot be handled as a {kind.kind}: ")[2] or error.message
+            raise _bad_patch(shown, why) from error
+        texts = [f'unknown field "{path}"' for path in unknown]
+        if texts and options.level == "Strict":
+            raise _bad_patch(shown, f"strict decoding error: {', '.join(texts)}")
+        if options.level == "Warn":
+            request.warnings += [text for text in texts if text not in request.warnings]
+        return new
+
+
+def _bad_patch(shown: str, why: str) -> ApiError:
+    return invalid("", "", "", [Cause("FieldValueInvalid", f"Invalid value: {json.dumps(shown)}: {why}", "patch")])
+
+
+def _sub(target: Target) -> str:
+    return target.subresource.name if target.subresource is not None else ""
+
+
+def decode_body(request: Request, what: str) -> Any:
+    """A body in any format the API takes. Raises 400 and 415."""
+    media = content_type(request)
+    if media == PROTOBUF:
+        return protobuf.decode(request.body)
+    if media not in {"", JSON, YAML, "application/x-yaml", "text/yaml"}:
+        raise unknown_format(JSON, YAML, PROTOBUF)
+    return parse(request.body, media, what)
+
+
+def _decode_patch(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        why = "unexpected end of JSON input" if error.pos >= len(body.rstrip()) else str(error)
+        raise bad_request(f"error decoding patch: {why}") from None
+
+
+def _check_type(request: Request, kind: Kind, obj: Object) -> None:
+    """apiVersion and kind: may be absent for built-in kinds, must be right if there."""
+    version, name = obj.get("apiVersion") or "", obj.get("kind") or ""
+    if not kind.is_custom:
+        if name and version == kind.api_version and name != kind.kind:
+            raise cannot_handle_other(kind, version, name)
+        if (name and name != kind.kind) or (version and version != kind.api_version):
+            raise bad_request(
+                f'{name or kind.kind} in version "{(version or kind.api_version).rpartition("/")[2]}" cannot be handled as a {kind.kind}: no kind '
+                f'"{name or kind.kind}" is registered for version "{version or kind.api_version}" in scheme '
+                f'"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"'
+            )
+        obj["apiVersion"], obj["kind"] = kind.api_version, kind.kind
+        return
+    for field, value in (("Kind", name), ("apiVersion", version)):
+        if not value:
+            text = request.body.decode("utf-8", "replace")
+            raise bad_request(
+                f"the object provided is unrecognized (must be of type {kind.kind}): Object '{field}' is missing in '{text}' ({text[:40]} ...)"
+            )
+    if version != kind.api_version:
+        raise bad_request(f"the API version in the data ({version}) does not match the expected API version ({kind.api_version})")
+    if name != kind.kind:
+        cause = Cause("FieldValueInvalid", f'Invalid value: "{name}": must be {kind.kind}', "kind")
+        raise invalid(kind.group, name, (obj.get("metadata") or {}).get("name", ""), [cause])
+
+
+def cannot_handle_other(kind: Kind, version: str, name: str) -> ApiError:
+    short = version.rpartition("/")[2]
+    package = kind.group.split(".")[0] or "core"
+    return bad_request(
+        f'{name} in version "{short}" cannot be handled as a {kind.kind}: converting ({short}.{name}) to ({package}.{kind.kind}): unknown conversion'
+    )
+
+
+def _duplicates(body: bytes) -> list[str]:
+    """Paths of keys that occur twice in one object."""
+    found: list[str] = []
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        kept: dict[str, Any] = {}
+        twice = []
+        for key, value in items:
+            if key in kept:
+                twice.append(key)
+            kept[key] = value
+        if twice:
+            kept["\0"] = twice
+        return kept
+
+    def walk(value: Any, path: str) -> None:
+        if isinstance(value, dict):
+            found.extend(f"{path}{key}" for key in value.get("\0", ()))
+            for key, each in value.items():
+                if key != "\0":
+                    walk(each, f"{path}{key}.")
+        elif isinstance(value, list):
+            for index, each in enumerate(value):
+                walk(each, f"{path[:-1]}[{index}].")
+
+    walk(json.loads(body, object_pairs_hook=pairs), "")
+    return found
+
+
+def _go_word(value: Any) -> str:
+    match value:
+        case list():
+            return "array"
+        case dict():
+            return "object"
+        case str():
+            return "string"
+        case bool():
+            return "bool"
+        case None:
+            return "null"
+        case _:
+            return "number"
