@@ -13,8 +13,8 @@ from pinnace.cloud.standalone.documents import Documents
 from pinnace.cloud.standalone.identity import Peer, authenticate
 from pinnace.cloud.standalone.negotiation import is_pretty
 from pinnace.cloud.standalone.reading import Reading
-from pinnace.cloud.standalone.requests import Answer, Request, Target, split, target_of
 from pinnace.cloud.standalone.registry import Registry
+from pinnace.cloud.standalone.requests import Answer, Request, Target, split, target_of
 from pinnace.cloud.standalone.reviews import Reviews
 from pinnace.cloud.standalone.status import ApiError, PlainError, internal
 from pinnace.cloud.standalone.subresources import Subresources
@@ -32,6 +32,7 @@ class Api:
 
     def __init__(
         self,
+        *,
         registry: Registry,
         tokens: Tokens,
         access: Access,
@@ -85,7 +86,8 @@ class Api:
         target = target_of(request, self._registry)
         kind, sub = target.kind, target.subresource
         attempt = Attempt(
-            target.verb, kind.group, kind.version, kind.plural, sub.name if sub is not None else "", target.scope, target.name or _body_name(request),
+            target.verb, kind.group, kind.version, kind.plural, sub.name if sub is not None else "", target.scope,
+            target.name or _body_name(request),
             field_selector=request.query.get("fieldSelector", ""),
         )  # fmt: skip
         self._access.check(request.user, attempt)
@@ -102,7 +104,7 @@ class Api:
             case "get":
                 return await self._reading.get(request, target)
             case "list":
-                return await self._reading.list(request, target)
+                return await self._reading.collection(request, target)
             case "watch":
                 return self._watches.answer(request, target)
             case "create":

@@ -67,7 +67,7 @@ class Conversions:
                 status, body = await self._post(url, orjson.dumps(review), self._context(client.get("caBundle", "")))
         except (OSError, TimeoutError, ssl.SSLError) as error:
             logger.warning("api.conversion.unreachable kind=%s url=%s error=%r", kind.kind, url, error)
-            raise ApiError(500, f"{prefix}: Post {url}: {error or 'no answer in time'}", reason="InternalError") from error
+            raise ApiError(500, f"{prefix}: Post {url}: {str(error) or 'no answer in time'}", reason="InternalError") from error
         if status != 200:
             raise ApiError(500, f"{prefix}: {url} answered {status}", reason="InternalError")
         return _read(prefix, identity, kind, objects, body)

@@ -155,11 +155,7 @@ class Definitions:
         resources: set[str] = set()
         for item in self._objects.state.table(DEFINITIONS).items(""):
             other = item.decode()
-            if (
-                item.name == name
-                or other["spec"]["group"] != spec["group"]
-                or not condition(other, "NamesAccepted").get("status") == "True"
-            ):
+            if item.name == name or other["spec"]["group"] != spec["group"] or condition(other, "NamesAccepted").get("status") != "True":
                 continue
             accepted = other["status"]["acceptedNames"]
             kinds |= {accepted["kind"], accepted.get("listKind", "")}

@@ -104,7 +104,8 @@ def _names(kind: Kind, entry: dict[str, Any]) -> dict[str, Any]:
 def _entries(kind: Kind) -> list[dict[str, Any]]:
     """The legacy list's entries of one resource: itself, then its subresources."""
     main = _names(kind, {
-        "name": kind.plural, "singularName": kind.singular_name, "namespaced": kind.namespaced, "kind": kind.kind, "verbs": list(kind.verbs),
+        "name": kind.plural, "singularName": kind.singular_name, "namespaced": kind.namespaced, "kind": kind.kind,
+        "verbs": list(kind.verbs),
     })  # fmt: skip
     if "get" in kind.verbs:
         main["storageVersionHash"] = base64.b64encode(hashlib.sha256(f"{kind.group}/{kind.kind}".encode()).digest()[:8]).decode()

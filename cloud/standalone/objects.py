@@ -295,12 +295,7 @@ class Objects:
     def _set_generation(self, kind: Kind, old: Object, new: Object) -> None:
         if not kind.has_generation:
             return
-        if kind.is_custom:
-            parts = ({k: v for k, v in obj.items() if k != "metadata" and not (k == "status" and kind.has_status)} for obj in (old, new))
-        else:
-            parts = (obj.get("spec") for obj in (old, new))
-        before, after = parts
-        if not equal(before, after):
+        if not equal(_counted(kind, old), _counted(kind, new)):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 
     async def _to_storage(self, kind: Kind, obj: Object) -> Object:
@@ -312,10 +307,17 @@ class Objects:
                 raise ApiError(500, f"conversion of {kind.kind} changed metadata.uid; the webhook must not", reason="InternalError")
             return converted
         if kind.table == "events" and kind.group:
-            storage = self.registry.get("", "v1", "events")
-            assert storage is not None
-            return (await self.views.converted(storage, [obj]))[0]
+            events = self.registry.get("", "v1", "events")
+            assert events is not None
+            return (await self.views.converted(events, [obj]))[0]
         return obj
+
+
+def _counted(kind: Kind, obj: Object) -> Any:
+    """The part of an object whose changes its generation counts."""
+    if not kind.is_custom:
+        return obj.get("spec")
+    return {key: value for key, value in obj.items() if key != "metadata" and not (key == "status" and kind.has_status)}
 
 
 def _unserved(kind: Kind) -> Kind:

@@ -81,7 +81,7 @@ class Reading:
             raise not_found(target.kind.group, target.kind.plural, target.name)
         return found
 
-    async def list(self, request: Request, target: Target) -> Answer:
+    async def collection(self, request: Request, target: Target) -> Answer:
         kind = target.kind
         form, as_yaml = negotiate(request, Form.TABLE, Form.PARTIAL_LIST)
         wanted = Filter(request, kind)

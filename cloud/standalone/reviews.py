@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pinnace.cloud.standalone.access import ADMINS, Access, Attempt
+from pinnace.cloud.standalone.bodies import decode_body
 from pinnace.cloud.standalone.negotiation import negotiate, rendered
 from pinnace.cloud.standalone.objects import now_text
 from pinnace.cloud.standalone.requests import Answer, Request, Target, User
 from pinnace.cloud.standalone.state import Object
 from pinnace.cloud.standalone.status import bad_request
 from pinnace.cloud.standalone.tokens import TokenError, Tokens
-from pinnace.cloud.standalone.writes import decode_body
 
 
 class Reviews:
@@ -49,12 +49,14 @@ class Reviews:
         return {"authenticated": True, "user": _user_object(user), "audiences": audiences}
 
     def _allowed(self, user: User, spec: Object) -> Object:
-        asked, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+        asked: Object | None = spec.get("resourceAttributes")
+        path: Object | None = spec.get("nonResourceAttributes")
         if (asked is None) == (path is None):
             raise bad_request("exactly one of nonResourceAttributes or resourceAttributes must be specified")
         if path is not None:
             attempt = Attempt(path.get("verb", ""), path=path.get("path", ""))
         else:
+            asked = asked or {}
             attempt = Attempt(
                 asked.get("verb", ""), asked.get("group", ""), asked.get("version", ""), asked.get("resource", ""),
                 asked.get("subresource", ""), asked.get("namespace", ""), asked.get("name", ""),

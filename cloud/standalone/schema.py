@@ -18,7 +18,7 @@ class Schema:
         return []
 
 
-def compile(version: dict[str, Any]) -> Schema:  # noqa: A001
+def compile(version: dict[str, Any]) -> Schema:
     return Schema()
 
 

@@ -132,8 +132,9 @@ async def serving(settings: ServerSettings) -> AsyncIterator[Running]:
             raise ConfigError(f"--bind {settings.bind}: {error.strerror}; choose an address of this machine") from error
         address = f"{host}:{port}"
         api = Api(
-            registry, tokens, access, Discovery(registry, address), Documents(registry, tokens, address), reading, watches, writes, deletion,
-            Subresources(objects, reading, writes, deletion, tokens), Reviews(access, tokens),
+            registry=registry, tokens=tokens, access=access, discovery=Discovery(registry, address),
+            documents=Documents(registry, tokens, address), reading=reading, watches=watches, writes=writes, deletion=deletion,
+            subresources=Subresources(objects, reading, writes, deletion, tokens), reviews=Reviews(access, tokens),
         )  # fmt: skip
         await bootstrap(objects, host.strip("[]"), port)
         services = {

@@ -49,7 +49,7 @@ class Item:
 
 
 class Change:
-    """One step of history. `item` is the new state; for DELETED the last state with the deletion's version. `previous` is None for ADDED."""
+    """One step of history. `item` is the new state; for DELETED the last state with its version. `previous` is None for ADDED."""
 
     __slots__ = ("item", "previous", "type", "version")
 

@@ -178,12 +178,12 @@ class Store:
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             failure = translated(error, self._path)
-            logger.error("api.store.failed writes=%d error=%s", len(puts), failure)
+            logger.error("api.store.failed writes=%d error=%s", len(puts), failure)  # noqa: TRY400 - the reason says it all
             if connection.in_transaction:
                 try:
                     connection.execute("ROLLBACK")
                 except sqlite3.Error as second:
-                    logger.error("api.store.rollback_failed error=%s", second)
+                    logger.error("api.store.rollback_failed error=%s", second)  # noqa: TRY400
             return failure
         return None
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import orjson
 
+from pinnace.cloud.standalone.bodies import decode_body
 from pinnace.cloud.standalone.deletion import DeleteOptions, Deletion
 from pinnace.cloud.standalone.kinds import Kind, Subresource
 from pinnace.cloud.standalone.negotiation import negotiate, rendered
@@ -17,7 +17,7 @@ from pinnace.cloud.standalone.requests import Answer, Request, Target
 from pinnace.cloud.standalone.state import Object
 from pinnace.cloud.standalone.status import ApiError, Cause, bad_request, conflict, internal, invalid, not_found, success
 from pinnace.cloud.standalone.tokens import AUDIENCES, Tokens
-from pinnace.cloud.standalone.writes import Options, Writes, decode_body
+from pinnace.cloud.standalone.writes import Options, Writes
 
 SCALE_KIND = Kind("autoscaling", "v1", "scales", "Scale")
 MIN_TOKEN_SECONDS = 600

@@ -85,8 +85,8 @@ class Watches:
         self.is_closing = True
         for pending in self._open:
             pending.is_overrun = True
-            if pending._waiter is not None:  # noqa: SLF001 - same module
-                _wake(pending._waiter)  # noqa: SLF001
+            if pending._waiter is not None:
+                _wake(pending._waiter)
 
     def answer(self, request: Request, target: Target) -> Answer:
         form, as_yaml = negotiate(request, Form.TABLE, Form.PARTIAL, Form.PARTIAL_LIST)
@@ -104,7 +104,7 @@ class Watches:
             why = "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
             raise invalid_option("ListOptions", Cause("FieldValueForbidden", why, "resourceVersionMatch"))
         seconds = integer(request, "timeoutSeconds") or 0
-        watch = _Watch(self._state, self._views, target, wanted, form, request.query.get("includeObject", ""))
+        watch = _Watch(self._state, self._views, target, wanted=wanted, form=form, include=request.query.get("includeObject", ""))
         watch.has_bookmarks = request.flag("allowWatchBookmarks")
         watch.begins_with_list = has_initial == "true" or (not has_initial and int(text or 0) == 0)
         watch.says_initial_end = has_initial == "true" and watch.has_bookmarks
@@ -132,7 +132,7 @@ class _Watch:
     version = 0
     seconds = 1800.0
 
-    def __init__(self, state: State, views: Views, target: Target, wanted: Filter, form: Form, include: str) -> None:
+    def __init__(self, state: State, views: Views, target: Target, *, wanted: Filter, form: Form, include: str) -> None:
         self._state = state
         self._views = views
         self._kind: Kind = target.kind

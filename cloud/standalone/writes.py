@@ -7,9 +7,10 @@ from typing import Any
 
 import orjson
 
-from pinnace.cloud.standalone import patching, protobuf
+from pinnace.cloud.standalone import patching
+from pinnace.cloud.standalone.bodies import cannot_handle, decode_patch, duplicate_keys, go_word, typed_object
 from pinnace.cloud.standalone.kinds import Kind
-from pinnace.cloud.standalone.negotiation import JSON, PROTOBUF, YAML, Form, content_type, negotiate, parse, rendered, unknown_format
+from pinnace.cloud.standalone.negotiation import JSON, Form, content_type, negotiate, rendered, unknown_format
 from pinnace.cloud.standalone.objects import Make, Objects
 from pinnace.cloud.standalone.requests import Answer, Request, Target
 from pinnace.cloud.standalone.state import Object
@@ -40,10 +41,6 @@ class Options:
             raise invalid_option(kind, Cause("FieldValueTooLong", "Too long: may not be more than 128 bytes", "fieldManager"))
         self.dry_run = dry_run == "All"
         self.level = level or "Warn"
-
-
-def cannot_handle(kind: Kind, why: str) -> ApiError:
-    return bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {why}')
 
 
 class Writes:
@@ -82,16 +79,8 @@ class Writes:
 
     def decode(self, request: Request, kind: Kind, options: Options) -> Object:
         """The object in a POST or PUT body, its type checked and its unknown fields refused, told or dropped."""
-        obj = decode_body(request, kind.kind)
-        if not isinstance(obj, dict):
-            shown = request.body[:64].hex()
-            raise bad_request(
-                f"the object provided is unrecognized (must be of type {kind.kind}): couldn't get version/kind; json parse error: "
-                f'json: cannot unmarshal {_go_word(obj)} into Go value of type struct {{ APIVersion string "json:\\"apiVersion,omitempty\\""; '
-                f'Kind string "json:\\"kind,omitempty\\"" }} ({shown})'
-            )
-        _check_type(request, kind, obj)
-        duplicates = _duplicates(request.body) if options.level == "Strict" and content_type(request) in {"", JSON} else []
+        obj = typed_object(request, kind)
+        duplicates = duplicate_keys(request.body) if options.level == "Strict" and content_type(request) in {"", JSON} else []
         self._unknown(request, kind, obj, options, duplicates)
         return obj
 
@@ -117,13 +106,14 @@ class Writes:
             raise invalid_option("PatchOptions", Cause("FieldValueForbidden", why, "force"))
         if media == STRATEGIC_PATCH and kind.is_custom:
             raise unknown_format(JSON_PATCH, MERGE_PATCH, "application/apply-patch+yaml")
-        patch = _decode_patch(request.body)
+        patch = decode_patch(request.body)
         wanted = "[]handlers.jsonPatchOp" if media == JSON_PATCH else "map[string]interface {}"
         if not isinstance(patch, list if media == JSON_PATCH else dict):
-            raise bad_request(f"error decoding patch: json: cannot unmarshal {_go_word(patch)} into Go value of type {wanted}")
+            raise bad_request(f"error decoding patch: json: cannot unmarshal {go_word(patch)} into Go value of type {wanted}")
 
         def make(old: Object) -> Object:
-            if media == JSON_PATCH:
+            new: Any
+            if isinstance(patch, list):
                 new = patching.apply_json(old, patch)
             elif media == MERGE_PATCH:
                 new = patching.apply_merge(old, patch)
@@ -138,7 +128,7 @@ class Writes:
         shown = orjson.dumps(new).decode()
         try:
             if not isinstance(new, dict):
-                raise bad_request(f"json: cannot unmarshal {_go_word(new)} into Go value of type {kind.kind}")
+                raise bad_request(f"json: cannot unmarshal {go_word(new)} into Go value of type {kind.kind}")
             unknown = self._objects.admission.unknown_fields(kind, new)
         except ApiError as error:
             if error.code != 400:
@@ -159,101 +149,3 @@ def _bad_patch(shown: str, why: str) -> ApiError:
 
 def _sub(target: Target) -> str:
     return target.subresource.name if target.subresource is not None else ""
-
-
-def decode_body(request: Request, what: str) -> Any:
-    """A body in any format the API takes. Raises 400 and 415."""
-    media = content_type(request)
-    if media == PROTOBUF:
-        return protobuf.decode(request.body)
-    if media not in {"", JSON, YAML, "application/x-yaml", "text/yaml"}:
-        raise unknown_format(JSON, YAML, PROTOBUF)
-    return parse(request.body, media, what)
-
-
-def _decode_patch(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        why = "unexpected end of JSON input" if error.pos >= len(body.rstrip()) else str(error)
-        raise bad_request(f"error decoding patch: {why}") from None
-
-
-def _check_type(request: Request, kind: Kind, obj: Object) -> None:
-    """apiVersion and kind: may be absent for built-in kinds, must be right if there."""
-    version, name = obj.get("apiVersion") or "", obj.get("kind") or ""
-    if not kind.is_custom:
-        if name and version == kind.api_version and name != kind.kind:
-            raise cannot_handle_other(kind, version, name)
-        if (name and name != kind.kind) or (version and version != kind.api_version):
-            raise bad_request(
-                f'{name or kind.kind} in version "{(version or kind.api_version).rpartition("/")[2]}" cannot be handled as a {kind.kind}: no kind '
-                f'"{name or kind.kind}" is registered for version "{version or kind.api_version}" in scheme '
-                f'"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"'
-            )
-        obj["apiVersion"], obj["kind"] = kind.api_version, kind.kind
-        return
-    for field, value in (("Kind", name), ("apiVersion", version)):
-        if not value:
-            text = request.body.decode("utf-8", "replace")
-            raise bad_request(
-                f"the object provided is unrecognized (must be of type {kind.kind}): Object '{field}' is missing in '{text}' ({text[:40]} ...)"
-            )
-    if version != kind.api_version:
-        raise bad_request(f"the API version in the data ({version}) does not match the expected API version ({kind.api_version})")
-    if name != kind.kind:
-        cause = Cause("FieldValueInvalid", f'Invalid value: "{name}": must be {kind.kind}', "kind")
-        raise invalid(kind.group, name, (obj.get("metadata") or {}).get("name", ""), [cause])
-
-
-def cannot_handle_other(kind: Kind, version: str, name: str) -> ApiError:
-    short = version.rpartition("/")[2]
-    package = kind.group.split(".")[0] or "core"
-    return bad_request(
-        f'{name} in version "{short}" cannot be handled as a {kind.kind}: converting ({short}.{name}) to ({package}.{kind.kind}): unknown conversion'
-    )
-
-
-def _duplicates(body: bytes) -> list[str]:
-    """Paths of keys that occur twice in one object."""
-    found: list[str] = []
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        kept: dict[str, Any] = {}
-        twice = []
-        for key, value in items:
-            if key in kept:
-                twice.append(key)
-            kept[key] = value
-        if twice:
-            kept["\0"] = twice
-        return kept
-
-    def walk(value: Any, path: str) -> None:
-        if isinstance(value, dict):
-            found.extend(f"{path}{key}" for key in value.get("\0", ()))
-            for key, each in value.items():
-                if key != "\0":
-                    walk(each, f"{path}{key}.")
-        elif isinstance(value, list):
-            for index, each in enumerate(value):
-                walk(each, f"{path[:-1]}[{index}].")
-
-    walk(json.loads(body, object_pairs_hook=pairs), "")
-    return found
-
-
-def _go_word(value: Any) -> str:
-    match value:
-        case list():
-            return "array"
-        case dict():
-            return "object"
-        case str():
-            return "string"
-        case bool():
-            return "bool"
-        case None:
-            return "null"
-        case _:
-            return "number"

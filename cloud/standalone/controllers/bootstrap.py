@@ -15,7 +15,7 @@ SERVICE_ADDRESS = "10.96.0.1"
 async def bootstrap(objects: Objects, address: str, port: int) -> None:
     """Make what is missing, and bring the endpoints up to date with where the server listens."""
     for name in NAMESPACES:
-        await _ensure(objects, "", "v1", "namespaces", "", {"metadata": {"name": name}})
+        await _ensure(objects, "", "namespaces", "", {"metadata": {"name": name}})
     ports = [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}]
     labels = {"component": "apiserver", "provider": "kubernetes"}
     spec = {
@@ -23,7 +23,7 @@ async def bootstrap(objects: Objects, address: str, port: int) -> None:
         "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack", "internalTrafficPolicy": "Cluster",
     }  # fmt: skip
     service = {"metadata": {"name": "kubernetes", "labels": labels}, "spec": spec, "status": {"loadBalancer": {}}}
-    await _ensure(objects, "", "v1", "services", "default", service, "spec")
+    await _ensure(objects, "", "services", "default", service, "spec")
     try:
         family = "IPv6" if ipaddress.ip_address(address).version == 6 else "IPv4"
     except ValueError:
@@ -32,7 +32,7 @@ async def bootstrap(objects: Objects, address: str, port: int) -> None:
     subsets = [{"addresses": [{"ip": address}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]
     endpoints = {"metadata": {"name": "kubernetes", "labels": labels}, "subsets": subsets}
     if not ipaddress.ip_address(address).is_loopback:  # endpoints may not be loopback (Kubernetes API, EndpointAddress)
-        await _ensure(objects, "", "v1", "endpoints", "default", endpoints, "subsets")
+        await _ensure(objects, "", "endpoints", "default", endpoints, "subsets")
     slice_ = {
         "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
         "addressType": family,
@@ -40,11 +40,11 @@ async def bootstrap(objects: Objects, address: str, port: int) -> None:
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
     }
     if not ipaddress.ip_address(address).is_loopback:
-        await _ensure(objects, "discovery.k8s.io", "v1", "endpointslices", "default", slice_, "endpoints", "ports")
+        await _ensure(objects, "discovery.k8s.io", "endpointslices", "default", slice_, "endpoints", "ports")
 
 
-async def _ensure(objects: Objects, group: str, version: str, plural: str, namespace: str, wanted: Object, *kept_equal: str) -> None:
-    kind = objects.registry.get(group, version, plural)
+async def _ensure(objects: Objects, group: str, plural: str, namespace: str, wanted: Object, *kept_equal: str) -> None:
+    kind = objects.registry.get(group, "v1", plural)
     assert kind is not None
     name = wanted["metadata"]["name"]
     item = objects.state.table(kind.table).latest(namespace, name)

@@ -1,4 +1,4 @@
-"""The life of nodes: one whose lease is 40 s old is Unknown and tainted unreachable; a healthy one is freed (Kubernetes, node controller)."""
+"""The life of nodes: one whose lease is 40 s old is Unknown and tainted unreachable; a healthy one is freed (as Kubernetes does)."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Nodes:
         node = item.decode()
         lease = self._objects.state.table("leases.coordination.k8s.io").get("kube-node-lease", name)
         renewed = (lease.decode().get("spec") or {}).get("renewTime", "") if lease is not None else ""
-        ready = next((each for each in (node.get("status") or {}).get("conditions") or () if each.get("type") == "Ready"), {})
+        ready: Object = next((each for each in (node.get("status") or {}).get("conditions") or () if each.get("type") == "Ready"), {})
         beat = ready.get("lastHeartbeatTime") or ""
         before = self._seen.get(name)
         if before is None:
@@ -117,7 +117,8 @@ def _unknown(node: Object) -> Object:
         if old is None:
             reason, message = "NodeStatusNeverUpdated", "Kubelet never posted node status."
         listed.append({
-            "type": kind, "status": "Unknown", "lastHeartbeatTime": (old or {}).get("lastHeartbeatTime") or node["metadata"]["creationTimestamp"],
+            "type": kind, "status": "Unknown",
+            "lastHeartbeatTime": (old or {}).get("lastHeartbeatTime") or node["metadata"]["creationTimestamp"],
             "lastTransitionTime": now_text(), "reason": reason, "message": message,
         })  # fmt: skip
     return {**node, "status": {**status, "conditions": listed}}

@@ -53,7 +53,7 @@ class HttpServer:
 
     async def _handle(self, raw: web.BaseRequest) -> web.StreamResponse:
         try:
-            raw._client_max_size = MAX_BODY  # noqa: SLF001 - the low-level server has no setting for it
+            raw._client_max_size = MAX_BODY
             body = await raw.read() if raw.body_exists else b""
         except web.HTTPRequestEntityTooLarge:
             return web.Response(status=413, text=f"the body is larger than {MAX_BODY} bytes\n")
