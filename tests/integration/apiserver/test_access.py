@@ -1,0 +1,103 @@
+"""Who may do what: certificates, tokens, nobody, nodes, service accounts, cloudcore."""
+
+from __future__ import annotations
+
+from typing import Any
+
+POD = {"containers": [{"name": "c", "image": "i"}], "volumes": [{"name": "v", "configMap": {"name": "mine"}}]}
+
+
+async def test_nobody_reads_only_what_is_open(server: Any, connect: Any) -> None:
+    async with connect(server, is_anonymous=True) as nobody:
+        for path in ("/version", "/healthz", "/livez", "/readyz"):
+            assert (await nobody.ask("GET", path))[0] == 200
+        status, answer = await nobody.ask("GET", "/api")
+        assert (status, answer["message"]) == (403, 'forbidden: User "system:anonymous" cannot get path "/api"')
+        status, answer = await nobody.ask("GET", "/api/v1/namespaces/default/configmaps")
+        assert status == 403
+        assert answer["message"] == (
+            'configmaps is forbidden: User "system:anonymous" cannot list resource "configmaps" in API group "" in the namespace "default"'
+        )
+        status, answer = await nobody.ask("GET", "/api/v1/nodes", Authorization="Bearer nonsense")
+        assert (status, answer["reason"]) == (401, "Unauthorized")
+
+
+async def test_service_accounts_read_their_namespace(server: Any, connect: Any, client: Any, ns: str, eventually: Any) -> None:
+    base = f"/api/v1/namespaces/{ns}"
+    account = await client.create(f"{base}/serviceaccounts", {"metadata": {"name": "robot"}})
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
+    issued = await client.create(f"{base}/serviceaccounts/robot/token", request)
+    token = issued["status"]["token"]
+    review = await client.create("/apis/authentication.k8s.io/v1/tokenreviews", {"spec": {"token": token}})
+    assert review["status"]["authenticated"] is True
+    assert review["status"]["user"]["username"] == f"system:serviceaccount:{ns}:robot"
+    assert review["status"]["user"]["uid"] == account["metadata"]["uid"]
+    async with connect(server, is_anonymous=True) as robot:
+        bearer = {"Authorization": f"Bearer {token}"}
+        assert (await robot.ask("GET", f"{base}/configmaps", **bearer))[0] == 200
+        assert (await robot.ask("GET", f"{base}/secrets", **bearer))[0] == 403
+        assert (await robot.ask("GET", "/api/v1/namespaces/default/configmaps", **bearer))[0] == 403
+        assert (await robot.ask("POST", f"{base}/configmaps", {"metadata": {"name": "x"}}, **bearer))[0] == 403
+        me = {"spec": {"resourceAttributes": {"verb": "list", "resource": "pods", "namespace": ns}}}
+        status, answer = await robot.ask("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", me, **bearer)
+        assert (status, answer["status"]["allowed"]) == (201, True)
+        status, answer = await robot.ask("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", {}, **bearer)
+        assert answer["status"]["userInfo"]["username"] == f"system:serviceaccount:{ns}:robot"
+        forged = token[:-8] + ("A" * 8 if not token.endswith("A" * 8) else "B" * 8)
+        assert (await robot.ask("GET", f"{base}/configmaps", Authorization=f"Bearer {forged}"))[0] == 401
+        await client.ask("DELETE", f"{base}/serviceaccounts/robot")
+        assert (await robot.ask("GET", f"{base}/configmaps", **bearer))[0] == 401
+    bad = await client.create("/apis/authentication.k8s.io/v1/tokenreviews", {"spec": {"token": token}})
+    assert "authenticated" not in bad["status"]
+    assert bad["status"]["error"]
+
+
+async def test_token_requests_are_checked(client: Any, ns: str) -> None:
+    base = f"/api/v1/namespaces/{ns}/serviceaccounts"
+    await client.create(base, {"metadata": {"name": "robot"}})
+    assert (await client.ask("POST", f"{base}/robot/token", {"spec": {"expirationSeconds": 5}}))[0] == 422
+    assert (await client.ask("POST", f"{base}/none/token", {"spec": {}}))[0] == 404
+    bound = {"spec": {"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "none"}}}
+    assert (await client.ask("POST", f"{base}/robot/token", bound))[0] == 404
+
+
+async def test_a_node_reaches_its_own_objects(server: Any, connect: Any, client: Any, ns: str) -> None:
+    base = f"/api/v1/namespaces/{ns}"
+    for name in ("mine", "other"):
+        await client.create(f"{base}/configmaps", {"metadata": {"name": name}})
+    for pod, node in (("here", "n1"), ("there", "n2")):
+        await client.create(f"{base}/pods", {"metadata": {"name": pod}, "spec": {**POD, "nodeName": node}})
+    async with connect(server, server.folder / "n1.kubeconfig") as node:
+        assert (await node.ask("POST", "/api/v1/nodes", {"metadata": {"name": "n1"}}))[0] == 201
+        assert (await node.ask("POST", "/api/v1/nodes", {"metadata": {"name": "n2"}}))[0] == 403
+        patch = {"status": {"phase": "Running"}}
+        merge = "application/merge-patch+json"
+        assert (await node.ask("PATCH", f"{base}/pods/here/status", patch, content_type=merge))[0] == 200
+        assert (await node.ask("PATCH", f"{base}/pods/there/status", patch, content_type=merge))[0] == 403
+        assert (await node.ask("GET", f"{base}/configmaps/mine"))[0] == 200
+        assert (await node.ask("GET", f"{base}/configmaps/other"))[0] == 403
+        assert (await node.ask("GET", f"{base}/configmaps"))[0] == 403
+        assert (await node.ask("GET", "/api/v1/pods"))[0] == 403
+        _, pods = await node.ask("GET", "/api/v1/pods?fieldSelector=spec.nodeName%3Dn1")
+        assert [item["metadata"]["name"] for item in pods["items"]] == ["here"]
+        leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+        assert (await node.ask("POST", leases, {"metadata": {"name": "n1"}, "spec": {"holderIdentity": "n1"}}))[0] == 201
+        assert (await node.ask("POST", leases, {"metadata": {"name": "n2"}, "spec": {"holderIdentity": "n2"}}))[0] == 403
+        assert (await node.ask("POST", f"{base}/serviceaccounts/default/token", {"spec": {}}))[0] == 201
+        assert (await node.ask("DELETE", "/api/v1/nodes/n1"))[0] == 200
+
+
+async def test_cloudcore_has_what_it_needs(server: Any, connect: Any, ns: str) -> None:
+    async with connect(server, server.folder / "cloudcore.kubeconfig") as cloudcore:
+        assert (await cloudcore.ask("GET", "/api/v1/secrets"))[0] == 200
+        assert (await cloudcore.ask("POST", "/api/v1/nodes", {"metadata": {"name": "cc"}}))[0] == 201
+        assert (await cloudcore.ask("DELETE", "/api/v1/nodes/cc"))[0] == 200
+        assert (await cloudcore.ask("POST", "/api/v1/namespaces/kubeedge/secrets", {"metadata": {"name": "cloudcore-test"}}))[0] == 201
+        assert (await cloudcore.ask("POST", f"/api/v1/namespaces/{ns}/secrets", {"metadata": {"name": "x"}}))[0] == 403
+        assert (await cloudcore.ask("GET", "/apis/apps/v1/deployments"))[0] == 403
+
+
+async def test_administrators_may_speak_for_others(client: Any) -> None:
+    status, answer = await client.ask("GET", "/api/v1/nodes", **{"Impersonate-User": "bob"})
+    assert (status, answer["details"]["kind"]) == (403, "nodes")
+    assert (await client.ask("GET", "/api/v1/nodes", **{"Impersonate-User": "bob", "Impersonate-Group": "system:masters"}))[0] == 200
