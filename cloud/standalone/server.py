@@ -15,6 +15,7 @@ from pinnace.cloud.standalone.access import ADMINS, Access
 from pinnace.cloud.standalone.admission import KindRules
 from pinnace.cloud.standalone.api import Api
 from pinnace.cloud.standalone.controllers.bootstrap import bootstrap
+from pinnace.cloud.standalone.controllers.expiry import Expiry
 from pinnace.cloud.standalone.controllers.garbage import Garbage
 from pinnace.cloud.standalone.controllers.namespaces import Namespaces
 from pinnace.cloud.standalone.controllers.nodes import GRACE_SECONDS, Nodes
@@ -141,6 +142,7 @@ async def serving(settings: ServerSettings) -> AsyncIterator[Running]:
             "definitions": definitions.run,
             "namespaces": Namespaces(objects, deletion, authority.ca_pem).run,
             "garbage": Garbage(objects, deletion).run,
+            "expiry": Expiry(objects, deletion).run,
             "nodes": Nodes(objects, grace_seconds=settings.node_grace_seconds).run,
         }
         tasks = [asyncio.create_task(supervise(name, run, Backoff(0.1, 5.0)), name=f"api-{name}") for name, run in services.items()]

@@ -132,3 +132,22 @@ async def test_every_watcher_sees_every_change_in_order(client: Any, ns: str) ->
     orders = await asyncio.gather(*followers)
     assert sorted(orders[0], key=int) == [str(index) for index in range(100)]
     assert all(order == orders[0] for order in orders)
+
+
+async def test_a_client_that_does_not_read_is_dropped(server: Any, client: Any, ns: str, eventually: Any) -> None:
+    path = f"/api/v1/namespaces/{ns}/secrets"
+    await client.create(path, {"metadata": {"name": "big"}})
+    address = "127.0.0.1"
+    reader, writer = await asyncio.open_connection(address, server.port, ssl=server.context(), limit=1024)
+    writer.write(f"GET {path}?watch=1 HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
+    await reader.readuntil(b"\r\n\r\n")
+    text = "x" * 500_000
+    count = iter(range(10_000))
+
+    async def write() -> bool:
+        await client.merge(f"{path}/big", {"metadata": {"annotations": {"text": f"{next(count)}{text}"}}})
+        return "api.watch.dropped" in server.log()
+
+    await eventually(write, lambda is_dropped: is_dropped, seconds=60)
+    writer.transport.abort()
+    assert (await client.ask("GET", "/healthz"))[0] == 200
