@@ -64,6 +64,7 @@ class Definitions:
 
     def _stored(self, definition: Object) -> None:
         name = definition["metadata"]["name"]
+        self._objects.views.forget()
         if self._objects.state.table(DEFINITIONS).latest("", name) is None:
             self._unserve(definition)
             self._enqueue_refused()

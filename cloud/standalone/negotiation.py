@@ -121,6 +121,7 @@ def parse(body: bytes, media: str, what: str) -> Any:
             prefix = f"the object provided is unrecognized (must be of type {what}): couldn't get version/kind; json parse error"
             raise bad_request(f"{prefix}: {why} ({shown})") from None
     try:
-        return yaml.load(body, Loader=_Loader)  # noqa: S506 - the loader derives from SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        loaded = yaml.load(body, Loader=_Loader)  # noqa: S506 - the loader derives from SafeLoader
+        return orjson.loads(orjson.dumps(loaded, option=orjson.OPT_NON_STR_KEYS))
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise bad_request(f"error converting YAML to JSON: {str(error)[:300]}") from None

@@ -192,6 +192,9 @@ class Objects:
         if given != namespace:
             raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
         name = metadata.get("name") or ""
+        if not isinstance(name, str) or not isinstance(metadata.get("generateName") or "", str):
+            what = f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}'
+            raise bad_request(f"{what}: json: cannot unmarshal into Go struct field ObjectMeta.metadata.name of type string")
         if not name and metadata.get("generateName"):
             name = metadata["generateName"][:58] + _suffix()
         if not name:

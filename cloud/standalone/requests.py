@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 
 from pinnace.cloud.standalone.kinds import Kind, Subresource
@@ -48,6 +48,8 @@ class Answer:
     content_type: str = "application/json"
     headers: dict[str, str] = field(default_factory=dict)
     stream: AsyncIterator[bytes] | None = None
+    abandon: Callable[[], None] = lambda: None
+    """Set by the HTTP layer: cut the connection of a stream whose client cannot keep up."""
 
 
 @dataclass(frozen=True, slots=True)

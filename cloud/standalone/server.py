@@ -32,6 +32,7 @@ from pinnace.cloud.standalone.reading import Reading
 from pinnace.cloud.standalone.registry import Registry
 from pinnace.cloud.standalone.reviews import Reviews
 from pinnace.cloud.standalone.state import State
+from pinnace.cloud.standalone.status import ApiError
 from pinnace.cloud.standalone.store import Store
 from pinnace.cloud.standalone.subresources import Subresources
 from pinnace.cloud.standalone.tokens import Tokens
@@ -40,7 +41,7 @@ from pinnace.cloud.standalone.watches import Watches
 from pinnace.cloud.standalone.writes import Writes
 from pinnace.core.base.aio.backoff import Backoff
 from pinnace.core.base.aio.supervise import supervise
-from pinnace.core.base.errors import ConfigError
+from pinnace.core.base.errors import ConfigError, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +109,12 @@ async def serving(settings: ServerSettings) -> AsyncIterator[Running]:
     """Run the server for the length of the block. Raises ConfigError, StoreDamaged, StoreError."""
     # The writer thread must get its turn soon after it asks, or every write waits for the loop's whole time slice.
     sys.setswitchinterval(SWITCH_SECONDS)
-    authority = Authority(settings.data_dir / "pki")
-    store = Store(settings.data_dir)
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        authority = Authority(settings.data_dir / "pki")
+        store = Store(settings.data_dir)
+    except OSError as error:
+        raise ConfigError(f"--data-dir {settings.data_dir}: {error.strerror}; choose a folder this user may write to") from error
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(store.close)
         state = State(store)
@@ -137,7 +142,10 @@ async def serving(settings: ServerSettings) -> AsyncIterator[Running]:
             documents=Documents(registry, tokens, address), reading=reading, watches=watches, writes=writes, deletion=deletion,
             subresources=Subresources(objects, reading, writes, deletion, tokens), reviews=Reviews(access, tokens),
         )  # fmt: skip
-        await bootstrap(objects, host.strip("[]"), port)
+        try:
+            await bootstrap(objects, host.strip("[]"), port)
+        except ApiError as error:
+            raise StoreError(f"{settings.data_dir}: the first objects could not be written: {error.message}") from error
         services = {
             "definitions": definitions.run,
             "namespaces": Namespaces(objects, deletion, authority.ca_pem).run,

@@ -245,7 +245,10 @@ class State:
                 self.version = change.version
                 table.publish(change)
                 for everywhere in self._everywhere:
-                    everywhere(table, change)
+                    try:
+                        everywhere(table, change)
+                    except Exception:  # a listener's fault must not cost the writes that follow
+                        logger.exception("api.state.listener_failed resource=%s", table.resource)
                 if not future.done():
                     future.set_result(None)
             elif not future.done():

@@ -31,27 +31,29 @@ class Views:
         self._converter = converter
         self._converted: OrderedDict[tuple[str, int, str], bytes] = OrderedDict()
 
-    def is_native(self, kind: Kind, item: Item) -> bool:
-        return item.api_version == kind.api_version
+    def forget(self) -> None:
+        """Conversion may give something else from now on."""
+        self._converted.clear()
 
     async def bodies(self, kind: Kind, items: Sequence[Item]) -> list[bytes]:
         """The items' JSON in the kind's version; what is stored so already is not touched."""
         missing: dict[tuple[str, int, str], Object] = {}
+        found: dict[tuple[str, int, str], bytes] = {}
         for item in items:
             key = (item.uid, item.version, kind.api_version)
-            if item.api_version != kind.api_version and key not in self._converted:
+            if item.api_version == kind.api_version:
+                continue
+            if key in self._converted:
+                found[key] = self._converted[key]
+            else:
                 missing[key] = item.decode()
-        found: dict[tuple[str, int, str], bytes] = {}
         if missing:
             for key, obj in zip(missing, await self.converted(kind, list(missing.values())), strict=True):
                 found[key] = self._converted[key] = encode(obj)
         bodies = []
         for item in items:
-            if item.api_version == kind.api_version:
-                bodies.append(item.body)
-                continue
-            key = (item.uid, item.version, kind.api_version)
-            bodies.append(found.get(key) or self._converted[key])
+            is_native = item.api_version == kind.api_version
+            bodies.append(item.body if is_native else found[item.uid, item.version, kind.api_version])
         while len(self._converted) > CACHED_CONVERSIONS:
             self._converted.popitem(last=False)
         return bodies

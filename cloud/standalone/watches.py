@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import orjson
 
@@ -28,9 +28,10 @@ CHUNK_BYTES = 64 << 10
 
 
 class Pending:
-    """Changes a watch has not sent yet. Beyond the bound it is `overrun` and takes no more: the watch ends and the client lists anew."""
+    """Changes a watch has not sent yet. Beyond the bound it takes no more and calls `overrun` once: the client has to list anew."""
 
-    def __init__(self) -> None:
+    def __init__(self, overrun: Callable[[], None]) -> None:
+        self._overrun = overrun
         self._changes: deque[Change] = deque()
         self._bytes = 0
         self._waiter: asyncio.Future[None] | None = None
@@ -43,6 +44,8 @@ class Pending:
         self._bytes += len(change.item.body)
         if len(self._changes) > MAX_WAITING or self._bytes > MAX_WAITING_BYTES:
             self.is_overrun = True
+            self._changes.clear()
+            self._overrun()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -104,13 +107,21 @@ class Watches:
             why = "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
             raise invalid_option("ListOptions", Cause("FieldValueForbidden", why, "resourceVersionMatch"))
         seconds = integer(request, "timeoutSeconds") or 0
+        answer = Answer(200)
+
+        def overrun() -> None:
+            logger.warning("api.watch.dropped resource=%s user=%s: the client reads too slowly", target.kind.table, request.user.name)
+            answer.abandon()
+
         watch = _Watch(self._state, self._views, target, wanted=wanted, form=form, include=request.query.get("includeObject", ""))
         watch.has_bookmarks = request.flag("allowWatchBookmarks")
         watch.begins_with_list = has_initial == "true" or (not has_initial and int(text or 0) == 0)
         watch.says_initial_end = has_initial == "true" and watch.has_bookmarks
         watch.version = int(text or 0)
         watch.seconds = float(seconds) if seconds > 0 else random.uniform(1800, 3600)  # noqa: S311 - spreads reconnects
-        return Answer(200, stream=self._stream(watch))
+        watch.pending = Pending(overrun)
+        answer.stream = self._stream(watch)
+        return answer
 
     async def _stream(self, watch: _Watch) -> AsyncIterator[bytes]:
         self._open.add(watch.pending)
@@ -141,7 +152,7 @@ class _Watch:
         self._form = Form.PARTIAL if form is Form.PARTIAL_LIST else form
         self._include = include
         self._has_columns = True
-        self.pending = Pending()
+        self.pending = Pending(lambda: None)
 
     async def lines(self) -> AsyncIterator[bytes]:
         """The stream in chunks of whole lines; several changes that wait share a chunk."""
@@ -176,7 +187,6 @@ class _Watch:
                     yield chunk
                 now = loop.time()
                 if self.pending.is_overrun:
-                    logger.warning("api.watch.dropped resource=%s: the client reads too slowly", self._kind.table)
                     return
                 if self.has_bookmarks and now >= bookmark:
                     yield self._bookmark(self._state.version)

@@ -13,6 +13,7 @@ from aiohttp import web
 from pinnace.cloud.standalone.identity import Peer
 from pinnace.cloud.standalone.negotiation import MAX_BODY
 from pinnace.cloud.standalone.requests import Answer, Request
+from pinnace.cloud.standalone.status import ApiError
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,8 @@ class HttpServer:
             raw._client_max_size = MAX_BODY
             body = await raw.read() if raw.body_exists else b""
         except web.HTTPRequestEntityTooLarge:
-            return web.Response(status=413, text=f"the body is larger than {MAX_BODY} bytes\n")
+            refusal = ApiError(413, f"Request entity too large: limit is {MAX_BODY}", reason="RequestEntityTooLarge", details={})
+            return web.json_response(refusal.status(), status=413)
         headers = {name.lower(): value for name, value in raw.headers.items()}
         if "Impersonate-Group" in raw.headers:
             headers["impersonate-group"] = "\n".join(raw.headers.getall("Impersonate-Group"))
@@ -82,6 +84,8 @@ class HttpServer:
         response = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type, **answer.headers})
         response.enable_chunked_encoding()
         stream = answer.stream
+        if raw.transport is not None:
+            answer.abandon = raw.transport.abort
         try:
             await response.prepare(raw)
             async for chunk in stream:
@@ -90,8 +94,7 @@ class HttpServer:
             await response.write_eof()
         except TimeoutError:
             logger.warning("api.watch.dropped path=%s peer=%s: the client does not read", raw.path, raw.remote)
-            if raw.transport is not None:
-                raw.transport.abort()
+            answer.abandon()
         except (ConnectionError, RuntimeError) as error:
             logger.debug("api.watch.broken path=%s error=%s", raw.path, error)
         finally:

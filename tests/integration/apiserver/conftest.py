@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import importlib.util
+import io
 import json
 import os
 import select
@@ -107,7 +108,8 @@ class Client:
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         if sent is not None and content_type:
             names["Content-Type"] = content_type
-        async with self.session.request(method, self.url + path, data=sent, headers=names, skip_auto_headers=["Content-Type"]) as response:
+        data = io.BytesIO(sent) if sent is not None and len(sent) > 1 << 20 else sent
+        async with self.session.request(method, self.url + path, data=data, headers=names, skip_auto_headers=["Content-Type"]) as response:
             text = await response.read()
             is_json = response.content_type == "application/json"
             return response.status, json.loads(text) if is_json and text else text.decode()

@@ -256,3 +256,23 @@ async def test_events_are_two_views_of_one_object(client: Any, ns: str) -> None:
     assert (old["apiVersion"], old["message"], old["involvedObject"]["name"]) == ("v1", "N", "p")
     listed = await client.get(f"/apis/events.k8s.io/v1/namespaces/{ns}/events")
     assert {item["note"] for item in listed["items"]} == {"M", "N"}
+
+
+@pytest.mark.parametrize(
+    ("body", "media"),
+    [
+        (b"[" * 5000, "application/json"),
+        (b'{"metadata":{"name":"a"},"data":' + b'{"x":' * 3000 + b"1" + b"}" * 3001, "application/json"),
+        (b'{"metadata":{"name":5}}', "application/json"),
+        (b'{"metadata":[]}', "application/json"),
+        (b"\xff\xfe\x00", "application/json"),
+        (b"1: 2\n3: [", "application/yaml"),
+        (b"a: !!binary |\n  aGVsbG8=\n", "application/yaml"),
+        (b"k8s\x00garbage", "application/vnd.kubernetes.protobuf"),
+        (b"x" * (4 << 20), "application/json"),
+    ],
+)
+async def test_garbage_is_refused_and_the_server_lives(client: Any, ns: str, body: bytes, media: str) -> None:
+    status, _ = await client.ask("POST", f"/api/v1/namespaces/{ns}/configmaps?fieldValidation=Strict", body, content_type=media)
+    assert 400 <= status < 500
+    assert (await client.ask("GET", "/healthz"))[0] == 200
