@@ -10,3 +10,8 @@ HEADER: Final = "Pinnace-Wire"
 CURRENT: Final = 1
 """Version 1: binary WebSocket messages are packed frames (one or many envelopes), any number of pushes is in flight up to the window,
 and acknowledgements are batched. Text messages keep their upstream meaning at any time."""
+
+
+def agree(offer: str) -> int:
+    """The version to speak with a peer whose upgrade header says `offer` ("" when it has none); 0 for anything that is no version."""
+    return min(int(offer), CURRENT) if offer.isascii() and offer.isdigit() and len(offer) < 10 else 0
