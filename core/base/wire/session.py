@@ -118,6 +118,7 @@ class Session:
         self._pushes: dict[str, _Item] = {}  # every acknowledged one, waiting or in flight
         self._in_flight = 0
         self._due: dict[str, _Item] = {}  # those handed out, by due time: every wait is equally long
+        self._written: list[object] = []
         self._reader = packed_codec.FrameReader()
         self._closed = ""
         self._keepalive_waits = False
@@ -152,7 +153,8 @@ class Session:
         return self._window - len(self._pushes)
 
     def send(self, envelope: Envelope, *, acknowledged: bool = False, token: object = None) -> None:
-        """Queue an envelope. With `acknowledged` it is repeated until the peer answers it, and then reported as `Stored(token)`.
+        """Queue an envelope. With `acknowledged` it is repeated until the peer answers it, and then reported as `Stored(token)`;
+        without, a token comes back from `take_written`.
 
         A closed session forgets it. Raises OverflowError when `Limits.queue` or `queue_bytes` is reached, ValueError for an envelope
         longer than `Limits.message_bytes` and for an acknowledged one whose id is empty or already under way.
@@ -206,6 +208,16 @@ class Session:
         if self._wire:
             return self._packed(batch)
         return [text_codec.encode(envelope).decode() + "\n" for envelope in batch]
+
+    def take_written(self) -> list[object]:
+        """The tokens of messages without acknowledgement that `data_to_send` handed out since the last call, in order."""
+        written, self._written = self._written, []
+        return written
+
+    def heard(self, now: float) -> None:
+        """Count this moment as a keepalive: for an owner that itself kept from reading, and so cannot blame the peer."""
+        if self._role is Role.CLOUD:
+            self._beat = max(self._beat, now + self._limits.keepalive_timeout)
 
     def next_timer(self) -> float | None:
         """When to call `handle_timer`, in the time of `now`; None when nothing is awaited."""
@@ -268,6 +280,8 @@ class Session:
                 self._due[item.envelope.msg_id] = item
             elif item.envelope.operation == Operation.KEEPALIVE:
                 self._keepalive_waits = False
+            elif item.token is not None:
+                self._written.append(item.token)
             return item
         return None
 
