@@ -1,0 +1,205 @@
+"""Reference build of `pinnace.ext.metacache`; `metacache_c.pxd` gives it C types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_ENTRY_BYTES = 200
+"""What an object costs beside its body, name, version and labels: its record and its place in the index."""
+
+
+class _Entry:
+    """One object, and its place in the ring of bodies (newest first)."""
+
+    __slots__ = ("body", "labels", "name", "namespace", "newer", "older", "version")
+
+    body: bytes | None
+    labels: tuple[str, ...]
+    name: str
+    namespace: str
+    newer: _Entry
+    older: _Entry
+    version: str
+
+    def __init__(self, namespace: str, name: str) -> None:
+        self.namespace = namespace
+        self.name = name
+        self.version = ""
+        self.body = None
+        self.labels = ()
+        self.newer = self
+        self.older = self
+
+
+def _has_all(labels: tuple[str, ...], wanted: list[tuple[str, str]]) -> bool:
+    """Whether `labels` (key, value, key, value, ...) has every wanted pair."""
+    for key, value in wanted:
+        at = 0
+        while at < len(labels):
+            if labels[at] == key:
+                break
+            at += 2
+        if at >= len(labels) or labels[at + 1] != value:
+            return False
+    return True
+
+
+class MetaCache:
+    """Objects by (kind, namespace, name): version and labels of all of them, and the bodies that fit into `max_bytes`.
+
+    `get` and `list` give body None for an object whose body had to go; its version is still the true one, and the store has the bytes.
+    One thread's own.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.bytes_used = 0
+        self.evicted = 0
+        self._size = 0
+        self._kinds: dict[str, dict[str, dict[str, _Entry]]] = {}
+        self._ring = _Entry("", "")
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __contains__(self, key: tuple[str, str, str]) -> bool:
+        return self._find(key) is not None
+
+    def _find(self, key: tuple[str, str, str]) -> _Entry | None:
+        kind, namespace, name = key
+        spaces = self._kinds.get(kind)
+        if spaces is None:
+            return None
+        names = spaces.get(namespace)
+        if names is None:
+            return None
+        return names.get(name)
+
+    def _unlink(self, entry: _Entry) -> None:
+        entry.newer.older = entry.older
+        entry.older.newer = entry.newer
+        entry.newer = entry
+        entry.older = entry
+
+    def _link(self, entry: _Entry) -> None:
+        ring = self._ring
+        entry.newer = ring
+        entry.older = ring.older
+        ring.older.newer = entry
+        ring.older = entry
+
+    def _take_body(self, entry: _Entry) -> None:
+        if entry.body is not None:
+            self.bytes_used -= len(entry.body)
+            entry.body = None
+            self._unlink(entry)
+        else:
+            self.evicted -= 1
+
+    def _give_body(self, entry: _Entry, body: bytes) -> None:
+        entry.body = body
+        self.bytes_used += len(body)
+        self._link(entry)
+        self._shrink()
+
+    def _shrink(self) -> None:
+        ring = self._ring
+        while self.bytes_used > self.max_bytes:
+            oldest = ring.newer
+            if oldest is ring:
+                break
+            self._take_body(oldest)
+            self.evicted += 1
+
+    def put(self, key: tuple[str, str, str], version: str, body: bytes, labels: Mapping[str, str] | None = None) -> None:
+        """Add or replace an object. The bodies used longest ago go when the bound is passed; this one too when it alone is over it."""
+        kind, namespace, name = key
+        entry = self._find(key)
+        if entry is None:
+            entry = _Entry(namespace, name)
+            self._kinds.setdefault(kind, {}).setdefault(namespace, {})[name] = entry
+            self._size += 1
+            self.bytes_used += _ENTRY_BYTES + len(name)
+        else:
+            self._take_body(entry)
+            self.bytes_used -= _weight(entry)
+        entry.version = version
+        entry.labels = tuple([text for pair in labels.items() for text in pair]) if labels else ()
+        self.bytes_used += _weight(entry)
+        self._give_body(entry, body)
+
+    def restore(self, key: tuple[str, str, str], version: str, body: bytes) -> bool:
+        """Give back a body that had to go. False, and nothing happens, when the object changed or went meanwhile."""
+        entry = self._find(key)
+        if entry is None or entry.version != version:
+            return False
+        self._take_body(entry)
+        self._give_body(entry, body)
+        return True
+
+    def get(self, key: tuple[str, str, str]) -> tuple[str, bytes | None] | None:
+        """(version, body) of an object, None when there is none."""
+        entry = self._find(key)
+        if entry is None:
+            return None
+        if entry.body is not None and entry.newer is not self._ring:
+            self._unlink(entry)
+            self._link(entry)
+        return entry.version, entry.body
+
+    def delete(self, key: tuple[str, str, str]) -> bool:
+        """Forget an object; False when there was none."""
+        entry = self._find(key)
+        if entry is None:
+            return False
+        kind, namespace, name = key
+        self._take_body(entry)
+        self.bytes_used -= _weight(entry) + _ENTRY_BYTES + len(name)
+        self._size -= 1
+        spaces = self._kinds[kind]
+        del spaces[namespace][name]
+        if not spaces[namespace]:
+            del spaces[namespace]
+            if not spaces:
+                del self._kinds[kind]
+        return True
+
+    def list(self, kind: str, namespace: str = "") -> list[tuple[str, str, str, bytes | None]]:
+        """(namespace, name, version, body) of every object of a kind, in key order. Namespace "" means all of them."""
+        return self.list_by_label(kind, namespace, {})
+
+    def list_by_label(self, kind: str, namespace: str, selector: Mapping[str, str]) -> list[tuple[str, str, str, bytes | None]]:
+        """The same of those objects that have every label of `selector`."""
+        spaces = self._kinds.get(kind)
+        found: list[tuple[str, str, str, bytes | None]] = []
+        if spaces is None:
+            return found
+        wanted = [*selector.items()]
+        for space in [namespace] if namespace else sorted(spaces):
+            names = spaces.get(space)
+            if names is None:
+                continue
+            for name in sorted(names):
+                entry = names[name]
+                if not wanted or _has_all(entry.labels, wanted):
+                    found.append((space, name, entry.version, entry.body))
+        return found
+
+    def kinds(self) -> list[str]:
+        """The kinds there are objects of."""
+        return sorted(self._kinds)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        ring = self._ring
+        while ring.newer is not ring:
+            self._unlink(ring.newer)
+        self._kinds = {}
+        self.bytes_used = 0
+        self.evicted = 0
+        self._size = 0
+
+
+def _weight(entry: _Entry) -> int:
+    """What version and labels add to an object's cost."""
+    return len(entry.version) + 8 * len(entry.labels)
