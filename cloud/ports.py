@@ -84,6 +84,8 @@ class Downlink:
     uid: str = ""
     parent_id: str = ""
     acknowledged: bool = True
+    digest: str = ""
+    """Comes back with `stored`: what of the content the sync controller remembers. The hub does not look at it."""
 
 
 class NodeHub(Protocol):

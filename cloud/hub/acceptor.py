@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import http
 import logging
-from typing import Any, Final
+from typing import Final
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers

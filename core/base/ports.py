@@ -79,6 +79,37 @@ class Outbox(Protocol):
         ...
 
 
+class Departure(NamedTuple):
+    """An envelope the outbox wants sent. With `confirmed` the cloud's answer lets the outbox forget it, without it the write alone."""
+
+    envelope: Envelope
+    confirmed: bool
+
+
+class Departures(Protocol):
+    """The outbox as the link sees it. All times are the monotonic seconds of one clock."""
+
+    def next(self, now: float) -> Departure | None:
+        """The most urgent envelope that may go now; it counts as in flight from here on."""
+        ...
+
+    def confirm(self, msg_id: str) -> bool:
+        """Forget what the envelope carried; False when it is none of the outbox's."""
+        ...
+
+    def recall(self) -> None:
+        """The link broke: everything in flight is due again."""
+        ...
+
+    def expire(self, now: float) -> float | None:
+        """Make due what was sent too long ago without an answer; returns when to ask again, None when nothing is in flight."""
+        ...
+
+    def on_waiting(self, wake: Callable[[], None]) -> None:
+        """Call `wake` (plain, must not block) whenever something becomes due."""
+        ...
+
+
 class Uplink(Protocol):
     """The link to the cloud as the other services see it."""
 
@@ -92,6 +123,10 @@ class Uplink(Protocol):
 
     async def request(self, envelope: Envelope, *, timeout_seconds: float = 60.0) -> Envelope:
         """Send and wait for the message whose parent is this one. Raises LinkError when not connected, ReplyTimeout when none comes."""
+        ...
+
+    def post(self, envelope: Envelope) -> None:
+        """Send without waiting and without promise: for acknowledgements. Nothing happens when not connected."""
         ...
 
     def on_connected(self, listener: Callable[[], Awaitable[None]]) -> None:
