@@ -1,0 +1,168 @@
+"""Where levels go: the Raspberry Pi's own pins, or simulated ones that anybody may watch."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+
+from pinnace.core.base.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+WATCHER_BOUND = 256
+"""Changes kept for a watcher that does not read; the oldest go, since the next line holds every level anyway."""
+
+
+class Port(Protocol):
+    """Digital outputs by BCM number; a level is 0 or 1. `write` and `read` raise OSError or RuntimeError when the pin cannot be driven."""
+
+    def set_up(self, bcm: int) -> None:
+        """Make the pin an output, keeping the level that it has."""
+        ...
+
+    def write(self, bcm: int, level: int) -> None: ...
+
+    def read(self, bcm: int) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class RaspberryPort:
+    """The pins of the board through RPi.GPIO's interface as rpi-lgpio provides it on the kernel's GPIO character device.
+
+    The levels stay when the mapper ends; `--at-exit off` is what switches the lamps off."""
+
+    def __init__(self) -> None:
+        if "LG_WD" not in os.environ:  # lgpio makes its pipes in the working directory otherwise
+            os.environ["LG_WD"] = tempfile.mkdtemp(prefix="pinnace-lgpio-")
+        try:
+            from RPi import GPIO
+        except (ImportError, RuntimeError, NotImplementedError) as error:
+            raise ConfigError(
+                f"--port real: RPi.GPIO cannot be used here ({error}); install rpi-lgpio on a Raspberry Pi, or use --port simulated"
+            ) from error
+        self._gpio: Any = GPIO
+        try:
+            GPIO.setwarnings(False)
+            GPIO.setmode(GPIO.BCM)
+        except Exception as error:  # lgpio has an exception class of its own, unknown where it is not installed
+            raise ConfigError(f"--port real: the GPIO chip cannot be opened: {error}; run as root or as a member of group gpio") from error
+
+    def set_up(self, bcm: int) -> None:
+        self._gpio.setup(bcm, self._gpio.OUT)
+
+    def write(self, bcm: int, level: int) -> None:
+        self._gpio.output(bcm, level)
+
+    def read(self, bcm: int) -> int:
+        return int(self._gpio.input(bcm))
+
+    def close(self) -> None:
+        """Nothing to do: giving the pins back would turn them into inputs and the lamps with them."""
+
+
+class SimulatedPort:
+    """Pins in memory. Watchers are told each change (`on_change(line)`, one JSON object):
+    `{"ts": Unix seconds, "bcm": 26, "level": 1, "levels": {"13": 0, "19": 0, "26": 1}}`."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._levels: dict[int, int] = {}
+        self._clock = clock
+        self.on_change: list[Callable[[bytes], None]] = []
+
+    @property
+    def levels(self) -> Mapping[int, int]:
+        return self._levels
+
+    def set_up(self, bcm: int) -> None:
+        self._levels.setdefault(bcm, 0)
+
+    def write(self, bcm: int, level: int) -> None:
+        if bcm not in self._levels:
+            raise RuntimeError(f"pin {bcm} was not set up")
+        if self._levels[bcm] == level:
+            return
+        self._levels[bcm] = level
+        line = self.line(bcm)
+        for each in self.on_change:
+            each(line)
+
+    def read(self, bcm: int) -> int:
+        return self._levels[bcm]
+
+    def close(self) -> None:
+        self.on_change.clear()
+
+    def line(self, bcm: int | None = None) -> bytes:
+        """The JSON line about one change, or about how things are when no pin is named."""
+        levels = {str(pin): level for pin, level in sorted(self._levels.items())}
+        change = {} if bcm is None else {"bcm": bcm, "level": self._levels[bcm]}
+        return orjson.dumps({"ts": self._clock(), **change, "levels": levels}) + b"\n"
+
+
+class PinSocket:
+    """A Unix socket on which whoever connects reads the simulated pins: first how they are, then each change, one JSON line each.
+
+    It only tells; nothing can be set through it. Mode 0600."""
+
+    def __init__(self, port: SimulatedPort, path: Path) -> None:
+        self._port = port
+        self._path = path
+
+    async def run(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._path.unlink()
+        previous = os.umask(0o177)
+        try:
+            server = await asyncio.start_unix_server(self._serve, self._path)
+        except OSError as error:
+            raise ConfigError(f"--pin-socket: {self._path}: {error.strerror or error}") from error
+        finally:
+            os.umask(previous)
+        async with server:
+            await server.serve_forever()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines: asyncio.Queue[bytes] = asyncio.Queue(WATCHER_BOUND)
+
+        def changed(line: bytes) -> None:
+            if lines.full():
+                lines.get_nowait()
+            lines.put_nowait(line)
+
+        changed(self._port.line())
+        self._port.on_change.append(changed)
+        gone = asyncio.ensure_future(reader.read())
+        try:
+            while not gone.done():
+                line = asyncio.ensure_future(lines.get())
+                await asyncio.wait({line, gone}, return_when=asyncio.FIRST_COMPLETED)
+                if not line.done():
+                    line.cancel()
+                    break
+                writer.write(line.result())
+                await writer.drain()
+        except OSError:
+            logger.debug("gpio.watcher-gone")
+        finally:
+            gone.cancel()
+            with contextlib.suppress(ValueError):
+                self._port.on_change.remove(changed)
+            writer.close()
+
+
+def is_raspberry(model: Path = Path("/proc/device-tree/model")) -> bool:
+    """Whether this machine says that it is a Raspberry Pi."""
+    try:
+        return b"Raspberry Pi" in model.read_bytes()
+    except OSError:
+        return False
