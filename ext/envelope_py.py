@@ -505,7 +505,7 @@ def encode(envelope: Envelope) -> bytes:
     header = (
         f'{{"header":{{"msg_id":"{_escaped(envelope.msg_id)}"{_member("parent_msg_id", envelope.parent_id)}'
         f',"timestamp":{envelope.timestamp}{_member("resourceversion", envelope.resource_version)}'
-        f"{',"sync":true' if envelope.sync else ''}{_member('type', envelope.type)}}}"
+        f"{_SYNC if envelope.sync else ''}{_member('type', envelope.type)}}}"
     )
     route = (
         f"{_member('source', envelope.source)}{_member('destination', envelope.destination)}{_member('group', envelope.group)}"
