@@ -1,0 +1,75 @@
+"""The edge's composition root: every service is built here, in order, and handed the ports it needs. Reading it is reading the edge.
+
+    store ── sync ──┐
+      └─ outbox ── link ── (the cloud)
+    twins ── bus ── (mappers)
+    node
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
+from pinnace.core.base.aio.backoff import Backoff
+from pinnace.core.base.aio.supervise import supervise
+from pinnace.core.base.contract.envelopes import Group
+from pinnace.core.base.observe.health import Health
+from pinnace.core.eventbus.service import EventBus
+from pinnace.core.hub.service import HubLink
+from pinnace.core.meta.store import Store
+from pinnace.core.meta.sync import Sync
+from pinnace.core.node.service import NodeService
+from pinnace.core.settings import EdgeCoreSettings
+from pinnace.core.twins.service import TwinService
+
+logger = logging.getLogger(__name__)
+
+
+@contextlib.asynccontextmanager
+async def running(settings: EdgeCoreSettings) -> AsyncIterator[HubLink]:
+    """Run the edge for the length of the block; gives the link, which knows whether the cloud is there.
+
+    Raises StoreError when there is no database to start from. Nothing else stops the edge: without a cloud it works from the store.
+    """
+    node, modules = settings.node, settings.modules
+    health = Health()
+    async with Store(settings.database.data_source, health=health, cache_bytes=settings.database.cache_bytes) as store:
+        link = HubLink(modules.edge_hub, node, departures=store.outbox, health=health)
+        sync = Sync(store, node=node)
+        bus = EventBus(modules.event_bus, node, outbox=store.outbox, health=health)
+        twins = TwinService(node, store=store, objects=store, outbox=store.outbox, uplink=link, bus=bus)
+        status = NodeService(modules.edged, node, uplink=link, outbox=store.outbox, objects=store, health=health)
+
+        link.deliver(Group.RESOURCE, sync.handle)
+        link.deliver(Group.TWIN, twins.handle)
+        link.deliver(Group.USER, bus.handle)
+        for kind in ("device", "devicemodel"):
+            sync.on_change(kind, twins.changed)
+        bus.deliver_to(twins.message)
+        bus.on_connected(twins.bus_connected)
+
+        await twins.start()
+        services: dict[str, Callable[[], Awaitable[None]]] = {"twins": twins.run, "node": status.run}
+        if modules.event_bus.enable:
+            services["bus"] = bus.run
+        if modules.edge_hub.enable:
+            services["link"] = link.run
+        gc.collect()
+        gc.freeze()  # what lives from here to the end is not worth looking at again
+        tasks = [asyncio.create_task(supervise(name, run, Backoff(0.2, 10.0)), name=name) for name, run in services.items()]
+        try:
+            logger.info("agent.started node=%s services=%s", node, ",".join(services))
+            yield link
+        finally:
+            await _cancelled(reversed(tasks))
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
