@@ -1,7 +1,8 @@
 """Drive lamps on GPIO pins (the traffic light) as a KubeEdge device.
 
 Pins come from `--pins red=25,green=23`, from a device model given with `--profile FILE` (YAML or JSON), or from the deviceProfile.json
-that is mounted into a mapper's pod. The numbers are the model's; say with `--numbering` whose they are.
+that is mounted into a mapper's pod. Whose numbers they are says `--numbering`, else the model (property pin-numbering), else they are
+wiringPi's. The pins are the board's own on a Raspberry Pi and simulated ones elsewhere, which `--pin-socket` lets anybody watch.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--numbering",
         choices=[each.value for each in Numbering],
-        default=Numbering.WIRINGPI.value,
-        help="whose numbers the pins have (default: %(default)s)",
+        help="whose numbers the pins have (default: what the model says, else wiringpi)",
     )
     parser.add_argument("--active-low", action="store_true", help="a lamp shines while its pin is low")
     parser.add_argument("--port", choices=["auto", "real", "simulated"], default="auto", help="auto: real on a Raspberry Pi")
@@ -37,9 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def lamps_of(args: argparse.Namespace) -> tuple[Lamp, ...]:
     """The lamps that the flags ask for. Raises ConfigError."""
-    numbering = Numbering(args.numbering)
+    numbering = Numbering(args.numbering) if args.numbering else None
     if args.pins:
-        return parse_pins(args.pins, numbering)
+        return parse_pins(args.pins, numbering or Numbering.WIRINGPI)
     model = profile.find(args.modelname, args.profile)
     if model is None:
         raise ConfigError(f"which pins? give --pins NAME=NUMBER,... or --profile FILE (there is no {profile.MOUNTED})")

@@ -12,6 +12,8 @@ from pinnace.mappers.sdk import BadValue, Device, Property
 from pinnace.mappers.sdk.profile import Model
 
 SUFFIX = "-pin-number"
+NUMBERING = "pin-numbering"
+"""A model's property whose defaultValue says whose numbers its pins have."""
 ON, OFF = "ON", "OFF"
 
 
@@ -34,20 +36,43 @@ def parse_pins(text: str, numbering: Numbering) -> tuple[Lamp, ...]:
     return _lamps(pins, numbering)
 
 
-def from_model(model: Model, numbering: Numbering) -> tuple[Lamp, ...]:
-    """The lamps of a model: each writable property NAME that has a whole-number property NAME-pin-number. Raises ConfigError."""
+def from_model(model: Model, numbering: Numbering | None = None) -> tuple[Lamp, ...]:
+    """The lamps of a model: each writable property NAME that has a property NAME-pin-number with the number as its default value
+    (v1alpha1), or a `pin` among its visitor's settings (v1beta1). Without `numbering` the model's own word counts, wiringpi when it
+    says none. Raises ConfigError."""
     numbers = {each.name: each for each in model.properties if each.name.endswith(SUFFIX)}
     pins: dict[str, int] = {}
     for each in model.properties:
-        number = numbers.get(each.name + SUFFIX)
-        if number is None or not each.is_writable:
+        if not each.is_writable:
             continue
-        if isinstance(number.default, bool) or not isinstance(number.default, int):
-            raise ConfigError(f"model {model.name}: {number.name}: expected a whole number as defaultValue, not {number.default!r}")
-        pins[each.name] = number.default
+        if "pin" in each.settings:
+            pins[each.name] = _whole(model, f"{each.name}: visitors.configData.pin", each.settings["pin"])
+        elif each.name + SUFFIX in numbers:
+            number = numbers[each.name + SUFFIX]
+            pins[each.name] = _whole(model, f"{number.name}: defaultValue", number.default)
     if not pins:
         raise ConfigError(f"model {model.name}: expected properties NAME and NAME{SUFFIX} with the pin's number as defaultValue")
-    return _lamps(pins, numbering)
+    return _lamps(pins, numbering or numbering_of(model))
+
+
+def numbering_of(model: Model) -> Numbering:
+    """Whose numbers a model's pins have, by its own word: the property pin-numbering, or `numbering` among a visitor's settings."""
+    said = {str(each.default) for each in model.properties if each.name == NUMBERING and each.default is not None}
+    said |= {str(each.settings["numbering"]) for each in model.properties if "numbering" in each.settings}
+    if not said:
+        return Numbering.WIRINGPI
+    try:
+        (word,) = said
+        return Numbering(word)
+    except ValueError:
+        known = ", ".join(each.value for each in Numbering)
+        raise ConfigError(f"model {model.name}: {NUMBERING}: expected one of {known}, not {', '.join(sorted(said))}") from None
+
+
+def _whole(model: Model, place: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"model {model.name}: {place}: expected a whole number, not {value!r}")
+    return value
 
 
 def _lamps(pins: Mapping[str, int], numbering: Numbering) -> tuple[Lamp, ...]:

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.reasoncodes import ReasonCode
 
 from pinnace.core.base.aio.backoff import Backoff
 from pinnace.core.base.errors import ConfigError, LinkError
@@ -145,7 +146,7 @@ class Connection:
     async def _session(self, farewell: Callable[[], Publication | None]) -> None:
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
-        greeted: asyncio.Future[mqtt.ReasonCode] = loop.create_future()
+        greeted: asyncio.Future[ReasonCode] = loop.create_future()
         client = self._make_client(loop, greeted, ended)
         async with asyncio.timeout(CONNECT_SECONDS):
             client.prepared = await _connect(self._broker.host, self._broker.port)
@@ -189,9 +190,7 @@ class Connection:
             if was_connected:
                 self._on_lost()
 
-    def _make_client(
-        self, loop: asyncio.AbstractEventLoop, greeted: asyncio.Future[mqtt.ReasonCode], ended: asyncio.Future[None]
-    ) -> _Client:
+    def _make_client(self, loop: asyncio.AbstractEventLoop, greeted: asyncio.Future[ReasonCode], ended: asyncio.Future[None]) -> _Client:
         client = _Client(CallbackAPIVersion.VERSION2, client_id=f"pinnace-{self._name}-{secrets.token_hex(4)}", clean_session=True)
         client.suppress_exceptions = True
         client.enable_logger(logging.getLogger(f"{__name__}.paho"))
@@ -202,7 +201,7 @@ class Connection:
         if will is not None:
             client.will_set(will.topic, will.payload, will.qos)
 
-        def connected(_client: mqtt.Client, _data: Any, _flags: Any, code: mqtt.ReasonCode, _properties: Any) -> None:
+        def connected(_client: mqtt.Client, _data: Any, _flags: Any, code: ReasonCode, _properties: Any) -> None:
             if not greeted.done():
                 greeted.set_result(code)
 
@@ -212,17 +211,40 @@ class Connection:
 
         def received(_client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
             try:
-                self._on_message(message.topic, message.payload)
+                self._on_message(message.topic, bytes(message.payload))
             except Exception:
                 logger.exception("mqtt.message-failed topic=%s bytes=%d: ignored", message.topic, len(message.payload))
 
         client.on_connect = connected
         client.on_disconnect = disconnected
         client.on_message = received
-        client.on_socket_open = lambda _client, _data, sock: loop.add_reader(sock.fileno(), client.loop_read)
-        client.on_socket_close = lambda _client, _data, sock: (loop.remove_reader(sock.fileno()), loop.remove_writer(sock.fileno()))
-        client.on_socket_register_write = lambda _client, _data, sock: loop.add_writer(sock.fileno(), client.loop_write)
-        client.on_socket_unregister_write = lambda _client, _data, sock: loop.remove_writer(sock.fileno())
+
+        def readable() -> None:
+            try:
+                client.loop_read()
+            except Exception:
+                logger.exception("mqtt.not-mqtt broker=%s:%d: what it sent cannot be read", self._broker.host, self._broker.port)
+                loop.remove_reader(client.prepared.fileno())
+                if not ended.done():
+                    ended.set_result(None)
+
+        def opened(_client: mqtt.Client, _data: Any, sock: Any) -> None:
+            loop.add_reader(sock.fileno(), readable)
+
+        def closing(_client: mqtt.Client, _data: Any, sock: Any) -> None:
+            loop.remove_reader(sock.fileno())
+            loop.remove_writer(sock.fileno())
+
+        def wants_to_write(_client: mqtt.Client, _data: Any, sock: Any) -> None:
+            loop.add_writer(sock.fileno(), client.loop_write)
+
+        def has_written(_client: mqtt.Client, _data: Any, sock: Any) -> None:
+            loop.remove_writer(sock.fileno())
+
+        client.on_socket_open = opened
+        client.on_socket_close = closing
+        client.on_socket_register_write = wants_to_write
+        client.on_socket_unregister_write = has_written
         return client
 
 

@@ -252,10 +252,10 @@ class Mapper:
                     backoff.reset()
                 except BadValue as error:
                     slot.refuse(text, str(error))
-                    logger.error("device.bad-value device=%s property=%s value=%.60s: %s", self.device.name, item.name, text, error)
+                    logger.warning("device.bad-value device=%s property=%s value=%.60s: %s", self.device.name, item.name, text, error)
                 except Exception as error:  # noqa: BLE001 - the supervision border of the mapper's author's code
                     if slot.failed(_words(error)):
-                        logger.error(
+                        logger.warning(
                             "device.write-failed device=%s property=%s value=%.60s error=%s: trying again",
                             self.device.name,
                             item.name,
@@ -305,7 +305,7 @@ class Mapper:
             value = encode(await self._call(item, item.read, item.read))
         except Exception as error:  # noqa: BLE001 - the supervision border of the mapper's author's code
             if slot.failed(_words(error)):
-                logger.error("device.read-failed device=%s property=%s error=%s", self.device.name, item.name, _words(error))
+                logger.warning("device.read-failed device=%s property=%s error=%s", self.device.name, item.name, _words(error))
             self._update_state()
             return None
         if slot.fault and slot.wanted is None and slot.refused is None:
@@ -326,7 +326,7 @@ class Mapper:
                 outcome = await asyncio.get_running_loop().run_in_executor(self._executor, function)
             if inspect.isawaitable(outcome):
                 return await cast("Awaitable[T]", outcome)
-            return cast("T", outcome)
+            return outcome
 
     def _tell(self, name: str, value: str) -> None:
         self._slots[name].seen(value)

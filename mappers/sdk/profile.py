@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ MOUNTED = Path("/opt/kubeedge/deviceProfile.json")
 
 @dataclass(frozen=True, slots=True)
 class ModelProperty:
-    """A property of a model. `default` is its defaultValue, None without one; `kind` is int, string, float, double, boolean or bytes."""
+    """A property of a model. `default` is its defaultValue, None without one; `kind` is int, string, float, double, boolean or bytes;
+    `settings` what a v1beta1 model says under visitors.configData."""
 
     name: str
     kind: str
     is_writable: bool
     default: str | int | float | bool | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ def load(path: Path) -> list[Model]:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"--profile: {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is no text: {error.reason}") from error
     documents = _documents(path, text)
     models: list[Model] = []
     try:
@@ -92,15 +97,17 @@ def _from_profile(model: dict[str, Any]) -> Model:
 
 
 def _from_object(model: dict[str, Any]) -> Model:
-    """v1alpha1 holds one key under `type`; v1beta1 has the type as a word and no default value."""
-    properties = []
-    for each in (model.get("spec") or {}).get("properties") or []:
-        declared = each.get("type")
-        if isinstance(declared, dict):
-            kind, details = next(iter(declared.items()), ("string", {}))
-            details = details or {}
-            properties.append(ModelProperty(str(each["name"]), kind, details.get("accessMode") == "ReadWrite", details.get("defaultValue")))
-        else:
-            kind = str(declared or "string").lower()
-            properties.append(ModelProperty(str(each["name"]), kind, each.get("accessMode") == "ReadWrite", each.get("defaultValue")))
-    return Model(str(model["metadata"]["name"]), tuple(properties))
+    declared = (model.get("spec") or {}).get("properties") or []
+    return Model(str(model["metadata"]["name"]), tuple(_from_declaration(each) for each in declared))
+
+
+def _from_declaration(declared: dict[str, Any]) -> ModelProperty:
+    """v1alpha1 holds one key under `type`; v1beta1 has the type as a word, visitors, and no default value."""
+    name, kind, details = str(declared["name"]), declared.get("type"), declared
+    if isinstance(kind, dict):
+        kind, given = next(iter(kind.items()), ("string", None))
+        details = given or {}
+    settings = (declared.get("visitors") or {}).get("configData") or {}
+    return ModelProperty(
+        name, str(kind or "string").lower(), details.get("accessMode") == "ReadWrite", details.get("defaultValue"), dict(settings)
+    )

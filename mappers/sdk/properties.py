@@ -40,7 +40,7 @@ class Access(Enum):
 
 Value = str | int | float | bool
 ReadFunction = Callable[[], Value | Awaitable[Value]]
-WriteFunction = Callable[[Any], None | Awaitable[None]]
+WriteFunction = Callable[[Any], Awaitable[None] | None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ class Room:
         self._since = time.monotonic()
 
     def temperature(self) -> float:
-        share = 0.5 ** ((time.monotonic() - self._since) / HALF_WAY_SECONDS)
+        share: float = 0.5 ** ((time.monotonic() - self._since) / HALF_WAY_SECONDS)
         return self._target + (self._temperature - self._target) * share
 
     def heat_to(self, target: float) -> None:
