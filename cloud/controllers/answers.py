@@ -97,9 +97,9 @@ def ok_answer(request: Envelope, *, resource_version: str = "", resource: str = 
     return answer
 
 
-def value_answer(request: Envelope, value: Any, *, source: str = Source.EDGECONTROLLER) -> Envelope:
-    """A bare value, not to be acknowledged."""
-    return reply(request, value, source=source, group=Group.RESOURCE)
+def value_answer(request: Envelope, value: Any, *, resource_version: str = "") -> Envelope:
+    """A bare value: an object that was asked for."""
+    return _answer(request, value, resource_version=resource_version)
 
 
 def error_answer(request: Envelope, text: str) -> Envelope:
