@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import http
 import logging
-from typing import Final
+from typing import Final, cast
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
@@ -42,7 +42,7 @@ class _NodeConnection(ServerConnection):
         if transport.get_extra_info("sslcontext") is not None:
             super().connection_made(transport)
             return
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # uvloop's are no subclasses
         self.gate.admit(transport, lambda: self)
 
 

@@ -21,9 +21,11 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rig.kube import DEVICES, KubeClient  # noqa: E402 - after the path is set
-from rig.mqtt import MqttClient  # noqa: E402
-from rig.system import DEVICE, System, eventually, reported  # noqa: E402
+import itertools
+
+from rig.kube import DEVICES, KubeClient
+from rig.mqtt import MqttClient
+from rig.system import DEVICE, System, eventually, reported
 
 ROUNDS = 400
 BURST = 500
@@ -129,7 +131,7 @@ async def bursts(client: MqttClient, seen: Seen) -> tuple[list[float], int]:
             client.publish(TOPIC, update(str(burst * BURST + number)))
         found.append(await asyncio.wait_for(seen.until(str(burst * BURST + BURST - 1)), 60) - begun)
         shown = [int(value) for value, _ in seen.values[before:]]
-        backwards += sum(later < earlier for earlier, later in zip(shown, shown[1:], strict=False))
+        backwards += sum(later < earlier for earlier, later in itertools.pairwise(shown))
         await asyncio.sleep(0.2)
     return found, backwards
 

@@ -1,0 +1,153 @@
+"""Make this machine an edge node: checks the token and the name, fetches the node's certificate and writes edgecore.yaml.
+
+The flags are keadm's. The token comes from `pinnace gettoken` in the cloud; it is used once and not kept. With --run the edge starts
+at once in the foreground, otherwise the command to start it is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pinnace.core.base.errors import ConfigError, RefusedError
+from pinnace.core.base.observe import logs
+from pinnace.core.base.settings.loader import load
+
+SUMMARY = "make this machine an edge node"
+BROKER = ("127.0.0.1", 1883)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-e", "--cloudcore-ipport", required=True, metavar="HOST[:PORT]", help="cloudcore's hub; port 10000 if not given")
+    parser.add_argument("-s", "--certport", type=int, default=10002, metavar="PORT", help="cloudcore's bootstrap port (%(default)s)")
+    parser.add_argument("-t", "--token", metavar="TOKEN", help="the join token; better from PINNACE_TOKEN or --token-file than from here")
+    parser.add_argument("--token-file", type=Path, metavar="FILE")
+    parser.add_argument("-i", "--edgenode-name", default="", metavar="NAME", help="the node's name (default: this machine's)")
+    parser.add_argument("-l", "--labels", default="", metavar="KEY=VALUE,...", help="the Node's labels")
+    parser.add_argument("--mqtt", metavar="URL", help="an MQTT broker to use (default: the one on port 1883, or one of our own)")
+    parser.add_argument(
+        "--root", type=Path, default=Path("/"), metavar="DIR", help="etc/kubeedge and var/lib/kubeedge go below it (%(default)s)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace an edgecore.yaml and certificates that are there already")
+    parser.add_argument("--run", action="store_true", help="go on as the edge, in the foreground")
+    parser.add_argument("--log-level", default="warning", choices=["debug", "info", "warning", "error"])
+
+
+def run(args: argparse.Namespace) -> int:
+    logs.configure(args.log_level)
+    config = args.root / "etc/kubeedge/config/edgecore.yaml"
+    if config.exists() and not args.force:
+        raise RefusedError(f"{config} is there already: this machine has joined; add --force to join anew")
+    node = args.edgenode_name or socket.gethostname().lower()
+    tree = configuration(args, node)
+    _write(config, tree)
+    try:
+        asyncio.run(_join(config, node, _token(args), is_new=not args.force))
+    except BaseException:
+        config.unlink(missing_ok=True)
+        raise
+    start = ["edgecore", "--config", str(config)]
+    if not args.run:
+        print(f"joined as {node}; start the edge with: pinnace {' '.join(start)}")
+        return 0
+    print(f"joined as {node}; running", flush=True)
+    os.execv(*_again(start))  # noqa: S606 - ourselves; the edge starts without what joining loaded
+    return 1
+
+
+def configuration(args: argparse.Namespace, node: str) -> dict[str, Any]:
+    """What edgecore.yaml says, without the token."""
+    target = urlsplit(f"//{args.cloudcore_ipport}")
+    try:
+        host, port = target.hostname, target.port or 10000
+    except ValueError:
+        host, port = None, 0
+    if not host or target.path:
+        raise ConfigError(f"--cloudcore-ipport {args.cloudcore_ipport}: expected HOST or HOST:PORT")
+    host = f"[{host}]" if ":" in host else host
+    labels = {}
+    for text in filter(None, args.labels.split(",")):
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--labels {text}: expected KEY=VALUE")
+        labels[name] = value
+    certs = args.root / "etc/kubeedge"
+    return {
+        "apiVersion": "edgecore.config.kubeedge.io/v1alpha2",
+        "kind": "EdgeCore",
+        "database": {"dataSource": str(args.root / "var/lib/kubeedge/edgecore.db")},
+        "modules": {
+            "edgeHub": {
+                "httpServer": f"https://{host}:{args.certport}",
+                "websocket": {"enable": True, "server": f"{host}:{port}"},
+                "tlsCaFile": str(certs / "ca/rootCA.crt"),
+                "tlsCertFile": str(certs / "certs/server.crt"),
+                "tlsPrivateKeyFile": str(certs / "certs/server.key"),
+            },
+            "edged": {"hostnameOverride": node, **({"nodeLabels": labels} if labels else {})},
+            "eventBus": _broker(args.mqtt),
+        },
+    }
+
+
+def _broker(url: str | None) -> dict[str, Any]:
+    """The given broker, else the one that listens on this machine, else one of our own on its port."""
+    address = f"tcp://{BROKER[0]}:{BROKER[1]}"
+    if url is None:
+        try:
+            socket.create_connection(BROKER, timeout=1).close()
+            url = address
+        except OSError:
+            return {"mqttMode": 0, "mqttServerInternal": address}
+    return {"mqttMode": 2, "mqttServerExternal": url}
+
+
+def _token(args: argparse.Namespace) -> str:
+    if args.token_file is not None:
+        try:
+            return str(args.token_file.read_text(encoding="ascii")).strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--token-file {args.token_file}: cannot be read: {error}") from error
+    token = args.token or os.environ.get("PINNACE_TOKEN", "")
+    if not token:
+        raise ConfigError("which token? give --token, --token-file or PINNACE_TOKEN; `pinnace gettoken` in the cloud prints it")
+    return str(token)
+
+
+def _write(path: Path, tree: dict[str, Any]) -> None:
+    import yaml
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".new")
+        temporary.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}; run as root, or give --root") from error
+
+
+async def _join(config: Path, node: str, token: str, *, is_new: bool) -> None:
+    from pinnace.core.base.contract.keys import NodeName
+    from pinnace.core.hub.certificates import Certificates
+    from pinnace.core.settings import EdgeCoreSettings
+
+    settings = load(config, EdgeCoreSettings, overrides={"modules.edgeHub.token": token})
+    certificates = Certificates(settings.modules.edge_hub, NodeName(node))
+    if is_new and await certificates.is_name_taken():
+        raise RefusedError(
+            f"there is a node {node} already; choose another --edgenode-name, or delete that Node if this machine replaces it"
+        )
+    await certificates.join()
+
+
+def _again(arguments: list[str]) -> tuple[str, list[str]]:
+    """This program and its command line with other arguments, frozen or not."""
+    if getattr(sys, "frozen", False):
+        return sys.executable, [sys.executable, *arguments]
+    return sys.executable, [sys.executable, "-m", "pinnace.core.base.cli", *arguments]
