@@ -11,6 +11,8 @@ from pinnace.ext.records import Envelope
 
 Object = dict[str, Any]
 """A Kubernetes object as decoded JSON."""
+Patch = bytes | Object | list[Object]
+"""The body of a patch: encoded JSON, a merge patch, or a JSON patch."""
 
 
 class Resource(NamedTuple):
@@ -60,7 +62,7 @@ class KubeApi(Protocol):
         self,
         resource: Resource,
         name: str,
-        patch: bytes | Object | list[Object],
+        patch: Patch,
         namespace: str = "",
         *,
         content_type: str = "application/merge-patch+json",

@@ -192,12 +192,12 @@ async def _listening(start: Callable[[], Awaitable[None]], section: str, address
         await start()
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise ConfigError(f"{section}: cannot listen on {address} port {port}: {reason}; choose another address or port (0: a free one)") from error
+        raise ConfigError(
+            f"{section}: cannot listen on {address} port {port}: {reason}; choose another address or port (0: a free one)"
+        ) from error
 
 
-async def _conversion(
-    stack: contextlib.AsyncExitStack, settings: ConversionSettings, access: Access, vault: Vault
-) -> tuple[int, Webhook]:
+async def _conversion(stack: contextlib.AsyncExitStack, settings: ConversionSettings, access: Access, vault: Vault) -> tuple[int, Webhook]:
     """Start the conversion webhook's server; its port, and what the definitions say about it."""
     service = settings.service_parts()
     if service is None and not settings.url and "KUBERNETES_SERVICE_HOST" in os.environ:

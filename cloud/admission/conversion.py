@@ -15,7 +15,7 @@ long as the part it belongs to was not changed in the other one.
 
 | v1alpha1 DeviceModel | v1beta1 DeviceModel |
 |---|---|
-| properties[].type.int{accessMode, minimum, maximum, unit} | properties[].{type: INT, accessMode, minimum, maximum, unit} (bounds as texts, 0 is absent) |
+| properties[].type.int{accessMode, minimum, maximum, unit} | properties[].{type: INT, ...the same} (bounds as texts, 0 is absent) |
 | properties[].type.*.defaultValue, propertyVisitors | the annotation |
 """
 
@@ -126,10 +126,9 @@ def _twins_to_v1beta1(twins: list[Object], back: Object) -> tuple[list[Object], 
     properties: list[Object] = []
     shown: list[Object] = []
     extra: Object = {}
-    names = [each.get("propertyName") for each in twins]
-    for name in (back.get("order") or []) if rest else []:
-        if name not in names and name in rest and rest[name].get("isHidden"):
-            properties.append({"name": name, **_part(rest[name], "fields")})
+    names = [str(each.get("propertyName")) for each in twins]
+    hidden = [name for name in back.get("order") or () if name not in names and _part(rest, name).get("isHidden")]
+    properties += [{"name": name, **_part(rest[name], "fields")} for name in hidden]
     for twin in twins:
         name = twin.get("propertyName")
         desired, reported = twin.get("desired"), twin.get("reported")
@@ -140,7 +139,7 @@ def _twins_to_v1beta1(twins: list[Object], back: Object) -> tuple[list[Object], 
             entry: Object = {"name": name}
             if desired is not None:
                 entry["desired"] = desired
-            fields = _part(rest[name], "fields") if isinstance(rest.get(str(name)), dict) else _REPORTED_ONLY
+            fields = _part(rest[str(name)], "fields") if isinstance(rest.get(str(name)), dict) else _REPORTED_ONLY
             properties.append(entry | fields)
         entry = {"propertyName": name} | _part(status_rest, str(name))
         if reported is not None:
@@ -278,7 +277,8 @@ def protocol_to_v1alpha1(protocol: Any) -> Object | None:
             return {"modbus": {"tcp" if "ip" in settings else "rtu": settings}} if settings else {"modbus": {}}
         case "opcua" | "bluetooth":
             return {name: settings}
-    return None
+        case _:
+            return None
 
 
 # ----------------------------------------------------------------------------------------------------------- DeviceModel
@@ -295,7 +295,7 @@ def model_to_v1beta1(obj: Object) -> Object:
     for each in old.get("properties") or ():
         name = str(each.get("name"))
         entry = _without(each, "type")
-        known = {field: entry[field] for field in ("name", "description") if field in entry}
+        known: Object = {field: entry[field] for field in ("name", "description") if field in entry}
         unknown = _without(entry, "name", "description")
         if unknown:
             others[name] = unknown

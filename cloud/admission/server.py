@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import ssl
@@ -25,7 +24,7 @@ def review(body: bytes) -> bytes:
     decoded = orjson.loads(body)
     request = decoded.get("request") if isinstance(decoded, dict) else None
     if not isinstance(request, dict) or not isinstance(request.get("objects"), list):
-        raise ValueError("no ConversionReview request with objects")
+        raise ValueError("no ConversionReview request with objects")  # noqa: TRY004 - of a value, not of an argument
     response: dict[str, Any] = {"uid": request.get("uid", "")}
     wanted = str(request.get("desiredAPIVersion", ""))
     try:
@@ -58,8 +57,8 @@ async def serving(context: ssl.SSLContext, host: str, port: int) -> AsyncIterato
     try:
         site = web.TCPSite(runner, host, port, ssl_context=context, shutdown_timeout=1.0)
         await site.start()
-        listening = asyncio.get_running_loop() and runner.addresses[0][1]
+        listening = int(runner.addresses[0][1])
         logger.info("conversion.listening host=%s port=%s", host, listening)
-        yield int(listening)
+        yield listening
     finally:
         await runner.cleanup()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 from contextlib import AbstractAsyncContextManager
@@ -25,7 +26,9 @@ SUMMARY = "the cloud side: nodes, devices and their settings"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="PATH", help="cloudcore.yaml; defaults where it is silent")
-    parser.add_argument("--kubeconfig", type=Path, metavar="PATH", help="how to reach the Kubernetes API, instead of kubeAPIConfig.kubeConfig")
+    parser.add_argument(
+        "--kubeconfig", type=Path, metavar="PATH", help="how to reach the Kubernetes API, instead of kubeAPIConfig.kubeConfig"
+    )
     parser.add_argument("--ready-fd", type=int, metavar="FD", help="write `ready` there and close it once nodes can connect")
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     parser.add_argument("--log-json", action="store_true")
@@ -49,10 +52,8 @@ async def _serve(args: argparse.Namespace) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, work.cancel)
-    try:
+    with contextlib.suppress(asyncio.CancelledError):
         await work
-    except asyncio.CancelledError:
-        pass
     return 0
 
 

@@ -13,7 +13,9 @@ SUMMARY = "print the token for joining nodes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--kube-config", "--kubeconfig", type=Path, metavar="PATH", dest="kubeconfig", help="how to reach the Kubernetes API")
+    parser.add_argument(
+        "--kube-config", "--kubeconfig", type=Path, metavar="PATH", dest="kubeconfig", help="how to reach the Kubernetes API"
+    )
     parser.add_argument("--master", default="", metavar="URL", help="the API server's URL instead of the kubeconfig's")
 
 

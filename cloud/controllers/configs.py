@@ -112,10 +112,11 @@ class ConfigController:
 
     def _count(self, node: NodeName, references: frozenset[Reference], step: int) -> None:
         for reference in references:
-            for counts, of in ((self._needs[node], reference), (self._nodes[reference], node)):
-                counts[of] += step  # type: ignore[index]
-                if not counts[of]:  # type: ignore[index]
-                    del counts[of]  # type: ignore[arg-type]
+            self._needs[node][reference] += step
+            self._nodes[reference][node] += step
+            if not self._needs[node][reference]:
+                del self._needs[node][reference]
+                del self._nodes[reference][node]
             if not self._nodes[reference]:
                 del self._nodes[reference]
         if not self._needs[node]:

@@ -60,7 +60,9 @@ class StatusMirror:
             await self._create(key, device, wanted)
             return
         shown = live.get("status") or {}
-        changes = {field: wanted.get(field) for field in wanted.keys() | (shown.keys() & set(_FIELDS)) if shown.get(field) != wanted.get(field)}
+        changes = {
+            field: wanted.get(field) for field in wanted.keys() | (shown.keys() & set(_FIELDS)) if shown.get(field) != wanted.get(field)
+        }
         if not changes or self._accepted.get(key) == (wanted, live["metadata"].get("resourceVersion")):
             return  # the second: its schema does not take all of it
         try:

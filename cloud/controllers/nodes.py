@@ -99,7 +99,8 @@ class NodeController:
                 return [await self._update(node, message)]
             case Operation.QUERY:
                 return [await self._query(node, message)]
-        return []
+            case _:
+                return []
 
     async def _insert(self, node: NodeName, message: Envelope) -> Envelope:
         body = _object(load_body(message))

@@ -33,7 +33,8 @@ def _named(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield SECRETS.kind, _text(source.get("secret"), "secretName") or _text(source.get("secret"), "name")
         for kind in _VOLUME_SECRETS:
             settings = volume.get(kind) or {}
-            yield SECRETS.kind, _text(settings, "secretName") or _text(settings.get("secretRef") or settings.get("nodePublishSecretRef"), "name")
+            reference = settings.get("secretRef") or settings.get("nodePublishSecretRef")
+            yield SECRETS.kind, _text(settings, "secretName") or _text(reference, "name")
     for containers in CONTAINERS:
         for container in spec.get(containers) or ():
             for each in container.get("envFrom") or ():

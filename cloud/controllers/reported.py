@@ -47,7 +47,7 @@ class StateReport:
 def parse_reports(content: Any) -> dict[str, Report]:
     """The reported properties in a DeviceTwinResult; what says nothing reported is left out. Raises ValueError."""
     if not isinstance(content, dict) or not isinstance(content.get("twin"), dict):
-        raise ValueError("no `twin` object in the report")
+        raise ValueError("no `twin` object in the report")  # noqa: TRY004 - of a value, not of an argument
     found = {}
     for name, twin in content["twin"].items():
         actual = twin.get("actual") if isinstance(twin, dict) else None
@@ -69,7 +69,7 @@ def parse_state(content: Any) -> StateReport:
     """A state report. Raises ValueError."""
     device = content.get("device") if isinstance(content, dict) else None
     if not isinstance(device, dict) or not isinstance(device.get("state"), str):
-        raise ValueError("no `device.state` in the report")
+        raise ValueError("no `device.state` in the report")  # noqa: TRY004
     online = device.get("lastOnlineTime")
     return StateReport(device["state"], online if isinstance(online, str) else "", _whole(content.get("timestamp")))
 
@@ -105,7 +105,11 @@ def shown(device: Object) -> dict[str, Report]:
             metadata = _part(reported, "metadata")
             observed = _part(twin, "observedDesired").get("value")
             found[str(twin.get("propertyName"))] = Report(
-                reported["value"], str(metadata.get("type") or ""), _whole(metadata.get("timestamp")), _whole(metadata.get("edgeVersion")), observed
+                value=reported["value"],
+                type=str(metadata.get("type") or ""),
+                timestamp=_whole(metadata.get("timestamp")),
+                version=_whole(metadata.get("edgeVersion")),
+                observed=observed,
             )
     return found
 

@@ -100,7 +100,7 @@ class ReportController:
             return None
         where = self._placement.node_of(device["metadata"]["namespace"], device["metadata"]["name"])
         if where != node:
-            logger.warning("device.report-refused node=%s device=%s/%s: it belongs to %s", node, key.namespace, key.name, where or "no node")
+            logger.warning("device.report-refused node=%s device=%s/%s: it belongs to %s", node, *key[1:], where or "no node")
             return None
         return device
 

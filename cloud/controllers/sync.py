@@ -288,17 +288,17 @@ class SyncController:
                 if known.uid not in wanted and state.sent.get(known.uid) != "":
                     self._send_deletion(node, state, source, known)
             for item in items:
-                known = state.known.get(item.uid)
+                before = state.known.get(item.uid)
                 if item.uid in state.sent:
                     if state.sent[item.uid] == item.digest:
                         continue
-                elif not is_behind(known, item):
+                elif not is_behind(before, item):
                     continue
-                if known is None:
+                if before is None:
                     await self._announce(node, state, item)
                 if node not in self._connected:
                     return
-                self._send(node, state, item, is_first=known is None)
+                self._send(node, state, item, is_first=before is None)
 
     def _send(self, node: NodeName, state: _Node, item: Item, *, is_first: bool) -> None:
         for message in item.preface() if item.preface is not None else ():

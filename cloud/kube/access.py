@@ -40,15 +40,15 @@ async def load_access(*, master: str = "", kubeconfig: Path | None = None) -> Ac
     with tempfile.TemporaryDirectory(prefix="pinnace-kube-") as folder:  # keys from the file's base64 stand here for a moment
         try:
             if kubeconfig is not None:
-                await config.load_kube_config(str(kubeconfig), client_configuration=settings, temp_file_path=folder)
+                await config.load_kube_config(str(kubeconfig), client_configuration=settings, temp_file_path=folder)  # type: ignore[no-untyped-call]
             elif "KUBERNETES_SERVICE_HOST" in os.environ and not master:
-                config.load_incluster_config(client_configuration=settings)
+                config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
             elif not master:
-                await config.load_kube_config(client_configuration=settings, temp_file_path=folder)
+                await config.load_kube_config(client_configuration=settings, temp_file_path=folder)  # type: ignore[no-untyped-call]
             if master:
                 settings.host = master.rstrip("/")
             rest = RESTClientObject(settings)
-            ca = Path(settings.ssl_ca_cert).read_text() if settings.ssl_ca_cert else ""
+            ca = Path(settings.ssl_ca_cert).read_text() if settings.ssl_ca_cert else ""  # noqa: ASYNC240 - once, at the start
         except (ConfigException, OSError, KeyError, ValueError, TypeError) as error:
             source = kubeconfig or master or "the default kubeconfig"
             raise ConfigError(f"{source}: cannot be used to reach the Kubernetes API: {error}; give kubeAPIConfig.kubeConfig") from error

@@ -15,7 +15,7 @@ import aiohttp
 import orjson
 
 from pinnace.cloud.kube.access import Access
-from pinnace.cloud.ports import Object, Resource, WatchEvent
+from pinnace.cloud.ports import Object, Patch, Resource, WatchEvent
 from pinnace.core.base.errors import LinkError, RemoteError
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def _translated(what: str) -> Iterator[None]:
     try:
         yield
     except (aiohttp.ClientError, OSError, ssl.SSLError, TimeoutError) as error:
-        raise LinkError(f"{what}: the Kubernetes API cannot be reached: {error or type(error).__name__}") from error
+        raise LinkError(f"{what}: the Kubernetes API cannot be reached: {str(error) or type(error).__name__}") from error
 
 
 def status_of(code: int, body: bytes) -> Object:
@@ -155,7 +155,7 @@ class HttpKubeApi:
         self,
         resource: Resource,
         name: str,
-        patch: bytes | Object | list[Object],
+        patch: Patch,
         namespace: str = "",
         *,
         content_type: str = "application/merge-patch+json",
@@ -221,4 +221,5 @@ async def wait_until_served(api: HttpKubeApi, resource: Resource, *, timeout_sec
                     return
                 await asyncio.sleep(0.05)
     except TimeoutError as error:
-        raise LinkError(f"the API does not serve {resource.plural}.{resource.group} {resource.version} after {timeout_seconds} s") from error
+        what = f"{resource.plural}.{resource.group} {resource.version}"
+        raise LinkError(f"the API does not serve {what} after {timeout_seconds:g} s") from error

@@ -25,7 +25,9 @@ class KeyWorkers(Generic[K]):
     repeated with back-off, or at once when the key is touched again.
     """
 
-    def __init__(self, name: str, reconcile: Reconcile[K], *, parallel: int = 32, first_retry: float = 0.2, last_retry: float = 30.0) -> None:
+    def __init__(
+        self, name: str, reconcile: Reconcile[K], *, parallel: int = 32, first_retry: float = 0.2, last_retry: float = 30.0
+    ) -> None:
         self._name = name
         self._reconcile = reconcile
         self._slots = asyncio.Semaphore(parallel)
@@ -73,7 +75,7 @@ class KeyWorkers(Generic[K]):
                     async with self._slots:
                         await self._reconcile(key)
                     backoff = None
-                except Exception as error:  # the border of one object's work
+                except Exception as error:  # noqa: BLE001 - the border of one object's work
                     backoff = backoff or Backoff(*self._retry)
                     delay = backoff.next()
                     self._say(key, error, delay)
@@ -87,7 +89,7 @@ class KeyWorkers(Generic[K]):
         expected = isinstance(error, PinnaceError)
         logger.log(
             logging.WARNING if expected else logging.ERROR,
-            "%s.failed key=%s retry_in=%.1fs error=%s", self._name, key, delay, error or type(error).__name__,
+            "%s.failed key=%s retry_in=%.1fs error=%s", self._name, key, delay, str(error) or type(error).__name__,
             exc_info=None if expected else error,
         )  # fmt: skip
 
