@@ -1,4 +1,5 @@
-"""Reference build of `pinnace.ext.envelope`; `envelope_c.pxd` gives it C types.
+# cython: annotation_typing=False
+"""Reference build of `pinnace.ext.envelope`; `envelope_c.pxd` gives it C types (the annotations here are for the reader and mypy).
 
 One pass over the bytes, as Go's encoding/json reads them: keys in any order and any case (a later duplicate wins, null is no value),
 unknown members skipped, whatever follows the first value ignored. The content is checked to be well-formed JSON and kept as it came;
@@ -14,7 +15,7 @@ MAX_DEPTH = 1000
 """Levels of nesting that a content may have."""
 
 _MAX_DEPTH = MAX_DEPTH
-_MAX_INT64 = 9223372036854775807
+_TWO_63 = 1 << 63
 
 _QUOTE = 0x22
 _BACKSLASH = 0x5C
@@ -62,21 +63,21 @@ _FIELD_NAMES = (
 # --- Scanning: positions in, positions out; a negative answer is ~position of the first byte that cannot be. ---
 
 
-def _blank(text, at, end):  # type: ignore[no-untyped-def]
+def _blank(text: bytes, at: int, end: int) -> int:
     """The first position from `at` on that is not white space."""
     while at < end:
         byte = text[at]
-        if byte > _SPACE or (byte != _SPACE and (byte < 9 or byte > 13 or byte == 11 or byte == 12)):
+        if byte > _SPACE or (byte != _SPACE and (byte < 9 or byte > 13 or byte in (11, 12))):
             break
         at += 1
     return at
 
 
-def _is_hex(byte):  # type: ignore[no-untyped-def]
+def _is_hex(byte: int) -> bool:
     return _ZERO <= byte <= _NINE or 0x41 <= byte <= 0x46 or 0x61 <= byte <= 0x66
 
 
-def _string(text, at, end):  # type: ignore[no-untyped-def]
+def _string(text: bytes, at: int, end: int) -> int:
     """The position after the closing quote of the string whose first character is at `at`."""
     while at < end:
         byte = text[at]
@@ -95,22 +96,13 @@ def _string(text, at, end):  # type: ignore[no-untyped-def]
                 if not (_is_hex(text[at + 1]) and _is_hex(text[at + 2]) and _is_hex(text[at + 3]) and _is_hex(text[at + 4])):
                     return ~at
                 at += 4
-            elif not (
-                byte == _QUOTE
-                or byte == _BACKSLASH
-                or byte == _SLASH
-                or byte == 0x62
-                or byte == _LOWER_F
-                or byte == _LOWER_N
-                or byte == 0x72
-                or byte == _LOWER_T
-            ):
+            elif byte not in (_QUOTE, _BACKSLASH, _SLASH, 0x62, _LOWER_F, _LOWER_N, 0x72, _LOWER_T):
                 return ~at
         at += 1
     return ~end
 
 
-def _number(text, at, end):  # type: ignore[no-untyped-def]
+def _number(text: bytes, at: int, end: int) -> int:
     """The position after the number that begins at `at`."""
     if text[at] == _MINUS:
         at += 1
@@ -140,7 +132,7 @@ def _number(text, at, end):  # type: ignore[no-untyped-def]
     return at
 
 
-def _word(text, at, end):  # type: ignore[no-untyped-def]
+def _word(text: bytes, at: int, end: int) -> int:
     """The position after the `true`, `false` or `null` that begins at `at`."""
     byte = text[at]
     if byte == _LOWER_T:
@@ -161,7 +153,7 @@ def _word(text, at, end):  # type: ignore[no-untyped-def]
     return ~at
 
 
-def _scalar(text, at, end):  # type: ignore[no-untyped-def]
+def _scalar(text: bytes, at: int, end: int) -> int:
     """The position after the string, number or word that begins at `at`."""
     byte = text[at]
     if byte == _QUOTE:
@@ -171,7 +163,7 @@ def _scalar(text, at, end):  # type: ignore[no-untyped-def]
     return _word(text, at, end)
 
 
-def _key(text, at, end):  # type: ignore[no-untyped-def]
+def _key(text: bytes, at: int, end: int) -> int:
     """The position of the value after the member name that begins at `at`."""
     if at >= end or text[at] != _QUOTE:
         return ~at
@@ -184,14 +176,14 @@ def _key(text, at, end):  # type: ignore[no-untyped-def]
     return _blank(text, at + 1, end)
 
 
-def _value(text, at, end, levels):  # type: ignore[no-untyped-def]
+def _value(text: bytes, at: int, end: int, levels: bytearray) -> int:
     """The position after the value that begins at `at`. `levels` has room for one byte for each of the permitted levels."""
     depth = 0
     while True:
         if at >= end:
             return ~end
         byte = text[at]
-        if byte == _OPEN_OBJECT or byte == _OPEN_ARRAY:
+        if byte in (_OPEN_OBJECT, _OPEN_ARRAY):
             if depth >= _MAX_DEPTH:
                 return ~at
             levels[depth] = byte
@@ -234,7 +226,7 @@ def _value(text, at, end, levels):  # type: ignore[no-untyped-def]
 # --- Names and scalars of header and route ---
 
 
-def _same(text, at, end, name):  # type: ignore[no-untyped-def]
+def _same(text: bytes, at: int, end: int, name: bytes) -> bool:
     """Whether text[at:end] is `name` but for the case of ASCII letters; both have the same length."""
     position = 0
     while at < end:
@@ -248,7 +240,7 @@ def _same(text, at, end, name):  # type: ignore[no-untyped-def]
     return True
 
 
-def _field(text, at, end, owner):  # type: ignore[no-untyped-def]
+def _field(text: bytes, at: int, end: int, owner: int) -> int:
     """Which field of `owner` (none, header or route) the name text[at:end] means."""
     length = end - at
     if owner == _NO_FIELD:
@@ -285,7 +277,7 @@ def _field(text, at, end, owner):  # type: ignore[no-untyped-def]
     return _NO_FIELD
 
 
-def _is_plain(text, at, end):  # type: ignore[no-untyped-def]
+def _is_plain(text: bytes, at: int, end: int) -> bool:
     """Whether text[at:end] is ASCII without escapes."""
     while at < end:
         byte = text[at]
@@ -297,7 +289,7 @@ def _is_plain(text, at, end):  # type: ignore[no-untyped-def]
 
 def _unescape(raw: bytes) -> str:
     """The characters of a checked JSON string as Go sees them: what is no UTF-8 and half a surrogate pair become U+FFFD."""
-    text = raw.decode("utf-8", "replace")
+    text = raw.decode("utf-8", "surrogateescape").translate(_BYTES_OF_NO_TEXT)
     if "\\" not in text:
         return text
     parts = text.split("\\")
@@ -325,6 +317,7 @@ def _unescape(raw: bytes) -> str:
     return "".join(found)
 
 
+_BYTES_OF_NO_TEXT = dict.fromkeys(range(0xDC80, 0xDD00), "\ufffd")
 _ESCAPED = {'"': '"', "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -345,33 +338,39 @@ def _wrong(field: int, expected: str) -> EnvelopeError:
     return EnvelopeError(f"{_FIELD_NAMES[field]}: expected {expected}")
 
 
-def _integer(text, at, end):  # type: ignore[no-untyped-def]
+def _integer(text: bytes, at: int, end: int) -> int | None:
     """The whole number text[at:end], None when it has a fraction, an exponent or more than 64 bits."""
     negative = text[at] == _MINUS
     position = at + 1 if negative else at
-    if end - position > 19:
-        return None
+    if end - position > 18:
+        return _long_integer(text[at:end])
     number = 0
     while position < end:
         byte = text[position]
         if byte < _ZERO or byte > _NINE:
-            return None
-        if end - position == 1 and end - at >= 19 and number > (_MAX_INT64 - (byte - _ZERO)) // 10:
             return None
         number = number * 10 + (byte - _ZERO)
         position += 1
     return -number if negative else number
 
 
+def _long_integer(text: bytes) -> int | None:
+    if len(text) > 20 or not text.lstrip(b"-").isdigit():
+        return None
+    number = int(text)
+    return number if -_TWO_63 <= number < _TWO_63 else None
+
+
 # --- The envelope ---
 
 
-def _members(data, cursor, size, owner, message, levels):  # type: ignore[no-untyped-def]
+def _members(data: bytes, cursor: int, owner: int, message: Envelope, levels: bytearray) -> int:
     """Read the members of the header, the route or the whole (`owner`) into `message`. `cursor` is the position after the brace.
 
     Gives the position after the closing brace. Raises EnvelopeError.
     """
     text = data
+    size = len(data)
     at = _blank(text, cursor, size)
     if at < size and text[at] == _CLOSE_OBJECT:
         return at + 1
@@ -386,9 +385,9 @@ def _members(data, cursor, size, owner, message, levels):  # type: ignore[no-unt
         if start >= size:
             raise _bad(data, size)
         byte = text[start]
-        if field == _HEADER or field == _ROUTE:
+        if field in (_HEADER, _ROUTE):
             if byte == _OPEN_OBJECT:
-                stop = _members(data, start + 1, size, field, message, levels)
+                stop = _members(data, start + 1, field, message, levels)
             else:
                 stop = _value(text, start, size, levels)
                 if stop >= 0 and byte != _LOWER_N:
@@ -406,17 +405,16 @@ def _members(data, cursor, size, owner, message, levels):  # type: ignore[no-unt
                     raise _wrong(field, "a whole number of 64 bits")
                 message.timestamp = number
             elif field == _SYNC:
-                if byte != _LOWER_T and byte != _LOWER_F:
+                if byte not in (_LOWER_T, _LOWER_F):
                     raise _wrong(field, "true or false")
                 message.sync = byte == _LOWER_T
             elif byte != _QUOTE:
                 raise _wrong(field, "a string")
             else:
                 start += 1
-                if _is_plain(text, start, stop - 1):
-                    string = text[start : stop - 1].decode("ascii")
-                else:
-                    string = _unescape(data[start : stop - 1])
+                stop -= 1
+                string = text[start:stop].decode("ascii") if _is_plain(text, start, stop) else _unescape(data[start:stop])
+                stop += 1
                 if field == _MSG_ID:
                     message.msg_id = string
                 elif field == _PARENT_ID:
@@ -456,24 +454,16 @@ def decode(data: bytes) -> Envelope:
     if at >= size or data[at] != _OPEN_OBJECT:
         raise EnvelopeError("no JSON object" if at < size else "no JSON object but an empty message")
     message = Envelope(msg_id="", operation="", resource="")
-    _members(data, at + 1, size, _NO_FIELD, message, bytearray(_MAX_DEPTH))
+    _members(data, at + 1, _NO_FIELD, message, bytearray(_MAX_DEPTH))
     return message
 
 
 # --- Writing ---
 
 
-def _needs_no_escape(text):  # type: ignore[no-untyped-def]
-    for character in text:
-        if (
-            character < " "
-            or character == '"'
-            or character == "\\"
-            or character == "<"
-            or character == ">"
-            or character == "&"
-            or character > "\u007f"
-        ):
+def _needs_no_escape(text: str) -> bool:
+    for character in text:  # noqa: SIM110 - a generator is no loop in C
+        if character < " " or character > "\u007f" or character in ('"', "\\", "<", ">", "&"):
             return False
     return True
 

@@ -1,1 +1,66 @@
 cimport cython
+
+cdef Py_ssize_t _HEADER_BYTES
+cdef Py_ssize_t _MAX_PAYLOAD
+cdef bytes _PREFIX
+
+cdef unsigned char _NUMBER
+cdef unsigned char _EIGHT_BYTES
+cdef unsigned char _BYTES
+cdef unsigned char _FOUR_BYTES
+
+cdef unsigned char _HEADER
+cdef unsigned char _ROUTE
+cdef unsigned char _CONTENT
+cdef unsigned char _MSG_ID
+cdef unsigned char _PARENT_ID
+cdef unsigned char _TIMESTAMP
+cdef unsigned char _SYNC
+cdef unsigned char _RESOURCE_VERSION
+cdef unsigned char _TYPE
+cdef unsigned char _SOURCE
+cdef unsigned char _GROUP
+cdef unsigned char _OPERATION
+cdef unsigned char _RESOURCE
+cdef unsigned char _DESTINATION
+
+cdef int _put_number(bytearray out, unsigned long long number) except -1
+
+@cython.locals(raw=bytes)
+cdef int _put_text(bytearray out, unsigned char key, str text) except -1
+
+cdef unsigned long long _zigzag(long long number) noexcept
+
+@cython.locals(part=bytearray, number="unsigned long long", body=bytes)
+cdef int _put_message(bytearray out, object message) except -1
+
+@cython.locals(out=bytearray, start=Py_ssize_t, size=Py_ssize_t)
+cpdef bytes pack(object envelopes)
+
+@cython.locals(stop=Py_ssize_t)
+cdef Py_ssize_t _after_number(const unsigned char* text, Py_ssize_t at, Py_ssize_t end) except -1
+
+@cython.locals(number="unsigned long long", digits="unsigned long long", shift=int)
+cdef unsigned long long _number(const unsigned char* text, Py_ssize_t at, Py_ssize_t stop) noexcept
+
+@cython.locals(kind="unsigned char")
+cdef Py_ssize_t _before_value(const unsigned char* text, unsigned long long key, Py_ssize_t at, Py_ssize_t end) except -1
+
+@cython.locals(kind="unsigned char", number="unsigned long long", size=Py_ssize_t)
+cdef Py_ssize_t _after_value(const unsigned char* text, unsigned long long key, Py_ssize_t at, Py_ssize_t start, Py_ssize_t end) except -1
+
+@cython.locals(start=Py_ssize_t, key="unsigned long long", number="unsigned long long", half="long long")
+cdef int _read_header(const unsigned char* text, Py_ssize_t at, Py_ssize_t end, object message) except -1
+
+@cython.locals(start=Py_ssize_t, key="unsigned long long")
+cdef int _read_route(const unsigned char* text, Py_ssize_t at, Py_ssize_t end, object message) except -1
+
+@cython.locals(start=Py_ssize_t, key="unsigned long long")
+cdef object _read_message(const unsigned char* text, Py_ssize_t at, Py_ssize_t end)
+
+cdef class FrameReader:
+    cdef bytearray _pending
+    cdef Py_ssize_t _wanted
+
+    @cython.locals(found=list, text="const unsigned char*", at=Py_ssize_t, size=Py_ssize_t, length=Py_ssize_t)
+    cpdef list feed(self, bytes data)

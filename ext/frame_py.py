@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """Reference build of `pinnace.ext.frame`; `frame_c.pxd` gives it C types."""
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from pinnace.ext.errors import FrameError
 from pinnace.ext.records import Envelope
 
 HEADER_BYTES = 10
+_HEADER_BYTES = HEADER_BYTES
 MAX_PAYLOAD = 32 << 20
 """Bytes of protobuf that one frame may carry, both ways."""
 _MAX_PAYLOAD = MAX_PAYLOAD
@@ -15,49 +17,83 @@ _MAX_PAYLOAD = MAX_PAYLOAD
 _PREFIX = b"\x01\x01\x01\x00\x01\x00"
 """Version 1.1.1.0, package type message, no flags. Readers do not look at them."""
 
+_NUMBER = 0
+_EIGHT_BYTES = 1
+_BYTES = 2
+_FOUR_BYTES = 5
 
-def _varint(number: int) -> bytes:
-    out = bytearray()
+# Keys as they stand on the wire: field number and kind in one byte.
+_HEADER = 0x0A
+_ROUTE = 0x12
+_CONTENT = 0x1A
+_MSG_ID = 0x0A
+_PARENT_ID = 0x12
+_TIMESTAMP = 0x18
+_SYNC = 0x20
+_RESOURCE_VERSION = 0x32
+_TYPE = 0x3A
+_SOURCE = 0x0A
+_GROUP = 0x12
+_OPERATION = 0x1A
+_RESOURCE = 0x22
+_DESTINATION = 0x2A
+
+
+# --- Writing ---
+
+
+def _put_number(out: bytearray, number: int) -> None:
+    """Append a varint."""
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
         number >>= 7
     out.append(number)
-    return bytes(out)
 
 
-def _text(key: int, value: str) -> bytes:
-    if not value:
-        return b""
-    raw = value.encode()
-    return bytes((key,)) + _varint(len(raw)) + raw
+def _put_text(out: bytearray, key: int, text: str) -> None:
+    """Append a field of text, nothing when it is empty."""
+    if text:
+        raw = text.encode()
+        out.append(key)
+        _put_number(out, len(raw))
+        out += raw
 
 
-def _payload(message: Envelope) -> bytes:
-    """The protobuf message. Fields 6 and 7 of the header and 5 of the route are ours; a reader that does not know them skips them."""
-    timestamp = message.timestamp
-    number = (timestamp << 1) ^ (timestamp >> 63)
-    header = b"".join(
-        (
-            _text(0x0A, message.msg_id),
-            _text(0x12, message.parent_id),
-            b"\x18" + _varint(number) if number else b"",
-            b"\x20\x01" if message.sync else b"",
-            _text(0x32, message.resource_version),
-            _text(0x3A, message.type),
-        )
-    )
-    route = b"".join(
-        (
-            _text(0x0A, message.source),
-            _text(0x12, message.group),
-            _text(0x1A, message.operation),
-            _text(0x22, message.resource),
-            _text(0x2A, message.destination),
-        )
-    )
+def _zigzag(number: int) -> int:
+    return (number << 1) ^ (number >> 63)
+
+
+def _put_message(out: bytearray, message: Envelope) -> None:
+    """Append the protobuf message. Fields 6 and 7 of the header and 5 of the route are ours; readers that do not know them skip them."""
+    part = bytearray()
+    _put_text(part, _MSG_ID, message.msg_id)
+    _put_text(part, _PARENT_ID, message.parent_id)
+    number = _zigzag(message.timestamp)
+    if number:
+        part.append(_TIMESTAMP)
+        _put_number(part, number)
+    if message.sync:
+        part.append(_SYNC)
+        part.append(1)
+    _put_text(part, _RESOURCE_VERSION, message.resource_version)
+    _put_text(part, _TYPE, message.type)
+    out.append(_HEADER)
+    _put_number(out, len(part))
+    out += part
+    part = bytearray()
+    _put_text(part, _SOURCE, message.source)
+    _put_text(part, _GROUP, message.group)
+    _put_text(part, _OPERATION, message.operation)
+    _put_text(part, _RESOURCE, message.resource)
+    _put_text(part, _DESTINATION, message.destination)
+    out.append(_ROUTE)
+    _put_number(out, len(part))
+    out += part
     body = message.body
-    content = b"" if body == b"null" or not body else b"\x1a" + _varint(len(body)) + body
-    return b"".join((b"\x0a", _varint(len(header)), header, b"\x12", _varint(len(route)), route, content))
+    if body and body != b"null":
+        out.append(_CONTENT)
+        _put_number(out, len(body))
+        out += body
 
 
 def pack(envelopes: Iterable[Envelope]) -> bytes:
@@ -65,76 +101,133 @@ def pack(envelopes: Iterable[Envelope]) -> bytes:
 
     Raises FrameError when a message's payload is over `MAX_PAYLOAD`.
     """
-    parts: list[bytes] = []
+    out = bytearray()
     for message in envelopes:
-        payload = _payload(message)
-        size = len(payload)
+        out += _PREFIX
+        start = len(out) + 4
+        out += b"\x00\x00\x00\x00"
+        _put_message(out, message)
+        size = len(out) - start
         if size > _MAX_PAYLOAD:
             raise FrameError(f"a message of {size} bytes is over the limit of {MAX_PAYLOAD} for one frame")
-        parts.append(_PREFIX)
-        parts.append(size.to_bytes(4, "big"))
-        parts.append(payload)
-    return b"".join(parts)
+        out[start - 4] = size >> 24
+        out[start - 3] = size >> 16 & 0xFF
+        out[start - 2] = size >> 8 & 0xFF
+        out[start - 1] = size & 0xFF
+    return bytes(out)
 
 
-def _read_varint(text: bytes, at: int, end: int) -> tuple[int, int]:
-    number = 0
-    shift = 0
-    while at < end and shift < 70:
-        byte = text[at]
+# --- Reading: positions in, positions out ---
+
+
+def _after_number(text: bytes, at: int, end: int) -> int:
+    """The position after the varint that begins at `at`. Raises FrameError."""
+    stop = min(at + 10, end)
+    while at < stop:
+        if text[at] < 0x80:
+            return at + 1
         at += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number & 0xFFFFFFFFFFFFFFFF, at
-        shift += 7
     raise FrameError("a number in a frame breaks off or is too long")
 
 
-def _fields(text: bytes, at: int, end: int) -> Iterable[tuple[int, int, int, int]]:
-    """(key, number, start, stop) of each field; number counts for key type 0, start and stop for type 2."""
-    while at < end:
-        key, at = _read_varint(text, at, end)
-        kind = key & 7
-        if key >> 3 == 0:
-            raise FrameError("a frame has a field without a number")
-        if kind == 0:
-            number, at = _read_varint(text, at, end)
-            yield key, number, at, at
-            continue
-        if kind == 2:
-            size, start = _read_varint(text, at, end)
-        elif kind in (1, 5):
-            size, start = (8 if kind == 1 else 4), at
-        else:
-            raise FrameError(f"a frame has a field of the unknown type {kind}")
-        if size > end - start:
+def _number(text: bytes, at: int, stop: int) -> int:
+    """The varint text[at:stop], modulo 2**64."""
+    number = 0
+    shift = 0
+    while at < stop:
+        digits = text[at] & 0x7F
+        number |= digits << shift
+        shift += 7
+        at += 1
+    return number & 0xFFFFFFFFFFFFFFFF
+
+
+def _before_value(text: bytes, key: int, at: int, end: int) -> int:
+    """Where the value of the field begins whose key ended at `at`: for bytes that is after their length. Raises FrameError."""
+    if key >> 3 == 0:
+        raise FrameError("a frame has a field without a number")
+    kind = key & 7
+    return _after_number(text, at, end) if kind == _BYTES else at
+
+
+def _after_value(text: bytes, key: int, at: int, start: int, end: int) -> int:
+    """Where the value ends that begins at `start`, whose length, if it has one, is text[at:start]. Raises FrameError."""
+    kind = key & 7
+    if kind == _NUMBER:
+        return _after_number(text, start, end)
+    if kind == _BYTES:
+        number = _number(text, at, start)
+        if number >> 31:
             raise FrameError("a field of a frame reaches beyond its end")
-        at = start + size
-        yield key, 0, start, at
+        size = number
+    elif kind == _EIGHT_BYTES:
+        size = 8
+    elif kind == _FOUR_BYTES:
+        size = 4
+    else:
+        raise FrameError(f"a frame has a field of the unknown type {kind}")
+    if size > end - start:
+        raise FrameError("a field of a frame reaches beyond its end")
+    return start + size
 
 
-_HEADER_FIELDS = {0x0A: "msg_id", 0x12: "parent_id", 0x32: "resource_version", 0x3A: "type"}
-_ROUTE_FIELDS = {0x0A: "source", 0x12: "group", 0x1A: "operation", 0x22: "resource", 0x2A: "destination"}
+def _read_header(text: bytes, at: int, end: int, message: Envelope) -> None:
+    while at < end:
+        start = _after_number(text, at, end)
+        key = _number(text, at, start)
+        at = start
+        start = _before_value(text, key, at, end)
+        at = _after_value(text, key, at, start, end)
+        if key == _MSG_ID:
+            message.msg_id = text[start:at].decode("utf-8")
+        elif key == _PARENT_ID:
+            message.parent_id = text[start:at].decode("utf-8")
+        elif key == _TIMESTAMP:
+            number = _number(text, start, at)
+            half = number >> 1
+            message.timestamp = -1 - half if number & 1 else half
+        elif key == _SYNC:
+            message.sync = _number(text, start, at) != 0
+        elif key == _RESOURCE_VERSION:
+            message.resource_version = text[start:at].decode("utf-8")
+        elif key == _TYPE:
+            message.type = text[start:at].decode("utf-8")
 
 
-def _unpack(text: bytes, at: int, end: int) -> Envelope:
+def _read_route(text: bytes, at: int, end: int, message: Envelope) -> None:
+    while at < end:
+        start = _after_number(text, at, end)
+        key = _number(text, at, start)
+        at = start
+        start = _before_value(text, key, at, end)
+        at = _after_value(text, key, at, start, end)
+        if key == _SOURCE:
+            message.source = text[start:at].decode("utf-8")
+        elif key == _GROUP:
+            message.group = text[start:at].decode("utf-8")
+        elif key == _OPERATION:
+            message.operation = text[start:at].decode("utf-8")
+        elif key == _RESOURCE:
+            message.resource = text[start:at].decode("utf-8")
+        elif key == _DESTINATION:
+            message.destination = text[start:at].decode("utf-8")
+
+
+def _read_message(text: bytes, at: int, end: int) -> Envelope:
+    """The envelope in the protobuf message text[at:end]. Unknown fields are skipped, doubled ones merged. Raises FrameError."""
     message = Envelope(msg_id="", operation="", resource="")
-    for key, _, start, stop in _fields(text, at, end):
-        if key == 0x1A:
-            message.body = text[start:stop] or b"null"
-        elif key in (0x0A, 0x12):
-            names = _HEADER_FIELDS if key == 0x0A else _ROUTE_FIELDS
-            for inner, number, first, last in _fields(text, start, stop):
-                name = names.get(inner)
-                if name is not None:
-                    try:
-                        setattr(message, name, text[first:last].decode())
-                    except UnicodeDecodeError as error:
-                        raise FrameError("a text in a frame is no UTF-8") from error
-                elif key == 0x0A and inner == 0x18:
-                    message.timestamp = (number >> 1) ^ -(number & 1)
-                elif key == 0x0A and inner == 0x20:
-                    message.sync = number != 0
+    while at < end:
+        start = _after_number(text, at, end)
+        key = _number(text, at, start)
+        at = start
+        start = _before_value(text, key, at, end)
+        at = _after_value(text, key, at, start, end)
+        if key == _HEADER:
+            _read_header(text, start, at, message)
+        elif key == _ROUTE:
+            _read_route(text, start, at, message)
+        elif key == _CONTENT:
+            message.body = text[start:at] if at > start else b"null"
     return message
 
 
@@ -143,7 +236,7 @@ class FrameReader:
 
     def __init__(self) -> None:
         self._pending = bytearray()
-        self._wanted = HEADER_BYTES
+        self._wanted = _HEADER_BYTES
 
     def feed(self, data: bytes) -> list[Envelope]:
         """The messages that `data` completes. Raises FrameError; then the stream is beyond repair and must be closed."""
@@ -154,20 +247,25 @@ class FrameReader:
             data = bytes(self._pending)
             self._pending = bytearray()
         found: list[Envelope] = []
+        text = data
         at = 0
         size = len(data)
         while True:
-            if size - at < HEADER_BYTES:
-                self._wanted = HEADER_BYTES
+            if size - at < _HEADER_BYTES:
+                self._wanted = _HEADER_BYTES
                 break
             length = int.from_bytes(data[at + 6 : at + 10], "big")
             if length > _MAX_PAYLOAD:
                 raise FrameError(f"a frame announces {length} bytes, over the limit of {MAX_PAYLOAD}")
-            if size - at - HEADER_BYTES < length:
-                self._wanted = HEADER_BYTES + length
+            if size - at - _HEADER_BYTES < length:
+                self._wanted = _HEADER_BYTES + length
                 break
-            at += HEADER_BYTES
-            found.append(_unpack(data, at, at + length))
+            at += _HEADER_BYTES
+            try:
+                found.append(_read_message(text, at, at + length))
+            except UnicodeDecodeError as error:
+                raise FrameError("a text in a frame is no UTF-8") from error
             at += length
-        self._pending += data[at:]
+        if at < size:
+            self._pending += data[at:]
         return found

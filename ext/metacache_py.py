@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """Reference build of `pinnace.ext.metacache`; `metacache_c.pxd` gives it C types."""
 
 from __future__ import annotations
@@ -7,41 +8,69 @@ from collections.abc import Mapping
 _ENTRY_BYTES = 200
 """What an object costs beside its body, name, version and labels: its record and its place in the index."""
 
+_Listing = list[tuple[str, str, str, bytes | None]]
+_Names = list[str]
+
 
 class _Entry:
-    """One object, and its place in the ring of bodies (newest first)."""
+    """One object, and its place in the ring of bodies (newest first); both neighbours are None while it has no body."""
 
-    __slots__ = ("body", "labels", "name", "namespace", "newer", "older", "version")
+    __slots__ = ("body", "labels", "name", "newer", "older", "version")
 
     body: bytes | None
     labels: tuple[str, ...]
     name: str
-    namespace: str
     newer: _Entry
     older: _Entry
     version: str
 
-    def __init__(self, namespace: str, name: str) -> None:
-        self.namespace = namespace
+    def __init__(self, name: str) -> None:
         self.name = name
         self.version = ""
         self.body = None
         self.labels = ()
-        self.newer = self
-        self.older = self
+
+
+class _Space:
+    """The objects of one kind in one namespace; `order` holds them sorted by name, None when it has to be made again."""
+
+    __slots__ = ("entries", "order")
+
+    entries: dict[str, _Entry]
+    order: list[_Entry] | None
+
+    def __init__(self) -> None:
+        self.entries = {}
+        self.order = None
+
+
+def _in_order(space: _Space) -> list[_Entry]:
+    """The entries of a namespace by name."""
+    order = space.order
+    if order is None:
+        entries = space.entries
+        order = [entries[name] for name in sorted(entries)]
+        space.order = order
+    return order
 
 
 def _has_all(labels: tuple[str, ...], wanted: list[tuple[str, str]]) -> bool:
     """Whether `labels` (key, value, key, value, ...) has every wanted pair."""
     for key, value in wanted:
         at = 0
-        while at < len(labels):
+        size = len(labels)
+        while at < size:
             if labels[at] == key:
                 break
             at += 2
-        if at >= len(labels) or labels[at + 1] != value:
+        if at >= size or labels[at + 1] != value:
             return False
     return True
+
+
+def _weight(entry: _Entry) -> int:
+    """What version and labels add to an object's cost."""
+    return len(entry.version) + 8 * len(entry.labels)
 
 
 class MetaCache:
@@ -56,8 +85,9 @@ class MetaCache:
         self.bytes_used = 0
         self.evicted = 0
         self._size = 0
-        self._kinds: dict[str, dict[str, dict[str, _Entry]]] = {}
-        self._ring = _Entry("", "")
+        self._kinds: dict[str, dict[str, _Space]] = {}
+        self._ring = _Entry("")
+        self._ring.newer = self._ring.older = self._ring
 
     def __len__(self) -> int:
         return self._size
@@ -70,22 +100,37 @@ class MetaCache:
         spaces = self._kinds.get(kind)
         if spaces is None:
             return None
-        names = spaces.get(namespace)
-        if names is None:
+        space = spaces.get(namespace)
+        if space is None:
             return None
-        return names.get(name)
+        return space.entries.get(name)
+
+    def _add(self, key: tuple[str, str, str]) -> _Entry:
+        kind, namespace, name = key
+        spaces = self._kinds.get(kind)
+        if spaces is None:
+            spaces = self._kinds[kind] = {}
+        space = spaces.get(namespace)
+        if space is None:
+            space = spaces[namespace] = _Space()
+        entry = _Entry(name)
+        space.entries[name] = entry
+        space.order = None
+        self._size += 1
+        self.bytes_used += _ENTRY_BYTES + len(name)
+        return entry
 
     def _unlink(self, entry: _Entry) -> None:
         entry.newer.older = entry.older
         entry.older.newer = entry.newer
-        entry.newer = entry
-        entry.older = entry
+        entry.newer = entry.older = None  # type: ignore[assignment]  # an entry that went is freed at once, without the collector
 
     def _link(self, entry: _Entry) -> None:
         ring = self._ring
+        newest = ring.older
         entry.newer = ring
-        entry.older = ring.older
-        ring.older.newer = entry
+        entry.older = newest
+        newest.newer = entry
         ring.older = entry
 
     def _take_body(self, entry: _Entry) -> None:
@@ -113,13 +158,9 @@ class MetaCache:
 
     def put(self, key: tuple[str, str, str], version: str, body: bytes, labels: Mapping[str, str] | None = None) -> None:
         """Add or replace an object. The bodies used longest ago go when the bound is passed; this one too when it alone is over it."""
-        kind, namespace, name = key
         entry = self._find(key)
         if entry is None:
-            entry = _Entry(namespace, name)
-            self._kinds.setdefault(kind, {}).setdefault(namespace, {})[name] = entry
-            self._size += 1
-            self.bytes_used += _ENTRY_BYTES + len(name)
+            entry = self._add(key)
         else:
             self._take_body(entry)
             self.bytes_used -= _weight(entry)
@@ -157,36 +198,37 @@ class MetaCache:
         self.bytes_used -= _weight(entry) + _ENTRY_BYTES + len(name)
         self._size -= 1
         spaces = self._kinds[kind]
-        del spaces[namespace][name]
-        if not spaces[namespace]:
+        space = spaces[namespace]
+        del space.entries[name]
+        space.order = None
+        if not space.entries:
             del spaces[namespace]
             if not spaces:
                 del self._kinds[kind]
         return True
 
-    def list(self, kind: str, namespace: str = "") -> list[tuple[str, str, str, bytes | None]]:
+    def list(self, kind: str, namespace: str = "") -> _Listing:
         """(namespace, name, version, body) of every object of a kind, in key order. Namespace "" means all of them."""
         return self.list_by_label(kind, namespace, {})
 
-    def list_by_label(self, kind: str, namespace: str, selector: Mapping[str, str]) -> list[tuple[str, str, str, bytes | None]]:
+    def list_by_label(self, kind: str, namespace: str, selector: Mapping[str, str]) -> _Listing:
         """The same of those objects that have every label of `selector`."""
+        found: _Listing = []
         spaces = self._kinds.get(kind)
-        found: list[tuple[str, str, str, bytes | None]] = []
         if spaces is None:
             return found
         wanted = [*selector.items()]
-        for space in [namespace] if namespace else sorted(spaces):
-            names = spaces.get(space)
-            if names is None:
+        for name in [namespace] if namespace else sorted(spaces):
+            space = spaces.get(name)
+            if space is None:
                 continue
-            for name in sorted(names):
-                entry = names[name]
+            for entry in _in_order(space):
                 if not wanted or _has_all(entry.labels, wanted):
-                    found.append((space, name, entry.version, entry.body))
+                    found.append((name, entry.name, entry.version, entry.body))
         return found
 
-    def kinds(self) -> list[str]:
-        """The kinds there are objects of."""
+    def kinds(self) -> _Names:
+        """The kinds there are objects of, sorted."""
         return sorted(self._kinds)
 
     def clear(self) -> None:
@@ -198,8 +240,3 @@ class MetaCache:
         self.bytes_used = 0
         self.evicted = 0
         self._size = 0
-
-
-def _weight(entry: _Entry) -> int:
-    """What version and labels add to an object's cost."""
-    return len(entry.version) + 8 * len(entry.labels)
