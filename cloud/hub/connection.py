@@ -10,10 +10,10 @@ from typing import Final, Protocol, assert_never
 from websockets.exceptions import ConnectionClosed
 
 from pinnace.cloud.hub.downlinks import Downlinks, Push
-from pinnace.cloud.hub.lanes import Lane
 from pinnace.cloud.hub.outbox import Outbox
 from pinnace.cloud.ports import Downlink, NodeIdentity
 from pinnace.core.base.aio.clock import Clock
+from pinnace.core.base.aio.lanes import Lane
 from pinnace.core.base.contract.classes import Priority
 from pinnace.core.base.errors import PinnaceError
 from pinnace.core.base.wire.events import Event, Expired, GaveUp, Received, Stored, Violation

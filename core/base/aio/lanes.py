@@ -1,4 +1,4 @@
-"""Bounded lines of work of one connection: in order within a lane, lanes beside each other."""
+"""Bounded lines of work: in order within a lane, lanes beside each other."""
 
 from __future__ import annotations
 

@@ -1,0 +1,117 @@
+"""Makes one WebSocket connection to the cloud, or says in one sentence why there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from typing import Final
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidHandshake, InvalidStatus
+
+from pinnace.core.base.contract import wireversion
+from pinnace.core.base.contract.keys import NodeName
+from pinnace.core.base.errors import LinkError, RefusedError
+from pinnace.core.hub.bootstrap import certificate_advice, reason_of
+from pinnace.core.hub.settings import EdgeHubSettings, Endpoint
+
+CONNECT_SECONDS: Final = 4.0
+"""For one address to accept; short, so that after a time without network the next attempt is never far."""
+CLOSE_SECONDS: Final = 2.0
+MESSAGE_BYTES: Final = 32 << 20
+WRITE_BUFFER: Final = 256 << 10
+_SILENCE_MS: Final = 20_000
+"""What was sent and not acknowledged by the cloud's kernel for so long ends the connection; keepalives see to it that something is sent."""
+
+_websocket_logger = logging.getLogger(f"{__name__}.websocket")
+_websocket_logger.setLevel(logging.ERROR)  # each reason is told once, by us
+
+
+async def dial(settings: EdgeHubSettings, node: NodeName, context: ssl.SSLContext) -> tuple[ClientConnection, int]:
+    """The open connection and the wire version agreed on. Raises RefusedError when the cloud (or we) say no, else LinkError."""
+    server = settings.websocket.endpoint
+    headers = [
+        ("Node_id", node),
+        ("Project_id", settings.project_id),
+        ("ConnectionUse", "msg"),
+        (wireversion.HEADER, str(wireversion.CURRENT)),
+    ]
+    try:
+        opened = await _connect(server)
+        try:
+            connection = await connect(
+                f"wss://{server}/{settings.project_id}/{node}/events",
+                sock=opened,
+                ssl=context,
+                server_hostname=server.host,
+                additional_headers=headers,
+                user_agent_header=None,
+                compression=None,
+                proxy=None,
+                ping_interval=None,
+                open_timeout=settings.websocket.handshake_timeout,
+                close_timeout=CLOSE_SECONDS,
+                max_size=MESSAGE_BYTES,
+                write_limit=WRITE_BUFFER,
+                logger=_websocket_logger,
+            )
+        except BaseException:
+            opened.close()
+            raise
+    except InvalidStatus as error:
+        text = bytes(error.response.body or b"")[:300].decode(errors="replace").strip()
+        raise RefusedError(f"the cloud at {server} refused the connection: {error.response.status_code} {text}".rstrip()) from error
+    except (InvalidHandshake, OSError, EOFError, ValueError) as error:
+        raise _translated(error, server) from error
+    response = connection.response
+    return connection, wireversion.agree(response.headers.get(wireversion.HEADER, "") if response is not None else "")
+
+
+async def _connect(server: Endpoint) -> socket.socket:
+    """A TCP connection, addresses tried in the resolver's order."""
+    loop = asyncio.get_running_loop()
+    failure: OSError = OSError("the name has no address")
+    for family, kind, protocol, _, address in await loop.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM):
+        opened = socket.socket(family, kind, protocol)
+        try:
+            opened.setblocking(False)
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE_MS)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await loop.sock_connect(opened, address)
+            return opened
+        except OSError as error:  # a TimeoutError is one
+            opened.close()
+            failure = error
+        except BaseException:
+            opened.close()
+            raise
+    raise failure
+
+
+def _translated(error: Exception, server: Endpoint) -> LinkError | RefusedError:
+    """TLS refusals stand somewhere in the chain of causes: with TLS 1.3 the cloud says no after our side of the handshake is done."""
+    each: BaseException | None = error
+    while each is not None:
+        if isinstance(each, ssl.SSLCertVerificationError):
+            return RefusedError(f"the certificate of the cloud at {server} is not accepted: {certificate_advice(each)}")
+        if isinstance(each, ssl.SSLError) and "ALERT" in (each.reason or ""):
+            return RefusedError(f"the cloud at {server} refused this node's certificate: {reason_of(each)}")
+        each = each.__cause__ or each.__context__
+    if isinstance(error, TimeoutError):
+        return LinkError(f"the cloud at {server} does not answer")
+    if isinstance(error, socket.gaierror):
+        return LinkError(f"the name {server.host} cannot be resolved: {error.strerror}")
+    return LinkError(f"the cloud at {server} cannot be reached: {reason_of(error)}")
+
+
+async def hang_up(connection: ClientConnection, reason: str) -> None:
+    """Close in an orderly way if that is quick, else at once."""
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await connection.close(1000, reason.encode()[:120].decode(errors="ignore"))
+    connection.transport.abort()
