@@ -2,7 +2,7 @@
 
 Pins come from `--pins red=25,green=23`, from a device model given with `--profile FILE` (YAML or JSON), or from the deviceProfile.json
 that is mounted into a mapper's pod. Whose numbers they are says `--numbering`, else the model (property pin-numbering), else they are
-wiringPi's. The pins are the board's own on a Raspberry Pi and simulated ones elsewhere, which `--pin-socket` lets anybody watch.
+wiringPi's. The pins are the board's own on a Raspberry Pi and simulated ones elsewhere; `--pin-socket` lets either be watched.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from pinnace.core.base.errors import ConfigError
 from pinnace.mappers.gpio.lamps import Lamp, LampRow, from_model, parse_pins
 from pinnace.mappers.gpio.numbering import Numbering
-from pinnace.mappers.gpio.ports import PinSocket, Port, RaspberryPort, SimulatedPort, is_raspberry
+from pinnace.mappers.gpio.ports import PinSocket, RaspberryPort, SimulatedPort, WatchedPort, is_raspberry
 from pinnace.mappers.sdk import profile, runner
 
 SUMMARY = "lamps on GPIO pins: the traffic light"
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--active-low", action="store_true", help="a lamp shines while its pin is low")
     parser.add_argument("--port", choices=["auto", "real", "simulated"], default="auto", help="auto: real on a Raspberry Pi")
-    parser.add_argument("--pin-socket", type=Path, metavar="PATH", help="simulated pins are shown on this Unix socket, as JSON lines")
+    parser.add_argument("--pin-socket", type=Path, metavar="PATH", help="the pins are shown on this Unix socket, as JSON lines")
     parser.add_argument("--at-exit", choices=["keep", "off"], default="keep", help="the lamps after the mapper (default: %(default)s)")
     parser.add_argument("--every", type=float, default=1.0, metavar="SECONDS", help="read the pins back so often (default: %(default)s)")
 
@@ -51,16 +51,9 @@ def run(args: argparse.Namespace) -> int:
     device = runner.device_of(args)
     if args.every <= 0:
         raise ConfigError(f"--every: expected seconds above 0, not {args.every}")
-    port: Port
-    beside = []
-    if args.port == "real" or (args.port == "auto" and is_raspberry()):
-        if args.pin_socket:
-            raise ConfigError("--pin-socket: only simulated pins can be watched; add --port simulated")
-        port = RaspberryPort()
-    else:
-        port = simulated = SimulatedPort()
-        if args.pin_socket:
-            beside.append(PinSocket(simulated, args.pin_socket).run)
+    is_real = args.port == "real" or (args.port == "auto" and is_raspberry())
+    port = WatchedPort(RaspberryPort() if is_real else SimulatedPort())
+    beside = [PinSocket(port, args.pin_socket).run] if args.pin_socket else []
     row = LampRow(lamps, port, active_low=args.active_low)
     try:
         return runner.run(args, row.declare(device, every_seconds=args.every), beside=beside)

@@ -1,4 +1,4 @@
-"""Where levels go: the Raspberry Pi's own pins, or simulated ones that anybody may watch."""
+"""Where levels go: the Raspberry Pi's own pins, or simulated ones; either can be watched."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -71,17 +71,10 @@ class RaspberryPort:
 
 
 class SimulatedPort:
-    """Pins in memory. Watchers are told each change (`on_change(line)`, one JSON object):
-    `{"ts": Unix seconds, "bcm": 26, "level": 1, "levels": {"13": 0, "19": 0, "26": 1}}`."""
+    """Pins in memory."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self) -> None:
         self._levels: dict[int, int] = {}
-        self._clock = clock
-        self.on_change: list[Callable[[bytes], None]] = []
-
-    @property
-    def levels(self) -> Mapping[int, int]:
-        return self._levels
 
     def set_up(self, bcm: int) -> None:
         self._levels.setdefault(bcm, 0)
@@ -89,18 +82,39 @@ class SimulatedPort:
     def write(self, bcm: int, level: int) -> None:
         if bcm not in self._levels:
             raise RuntimeError(f"pin {bcm} was not set up")
-        if self._levels[bcm] == level:
-            return
         self._levels[bcm] = level
-        line = self.line(bcm)
-        for each in self.on_change:
-            each(line)
 
     def read(self, bcm: int) -> int:
         return self._levels[bcm]
 
     def close(self) -> None:
+        """Nothing to do."""
+
+
+class WatchedPort:
+    """Another port, whose changes watchers are told (`on_change(line)`), one JSON object each:
+    `{"ts": Unix seconds, "bcm": 26, "level": 1, "levels": {"13": 0, "19": 0, "26": 1}}`. Levels are read back from the pins."""
+
+    def __init__(self, port: Port, clock: Callable[[], float] = time.time) -> None:
+        self._port = port
+        self._levels: dict[int, int] = {}
+        self._clock = clock
+        self.on_change: list[Callable[[bytes], None]] = []
+
+    def set_up(self, bcm: int) -> None:
+        self._port.set_up(bcm)
+        self._note(bcm)
+
+    def write(self, bcm: int, level: int) -> None:
+        self._port.write(bcm, level)
+        self._note(bcm)
+
+    def read(self, bcm: int) -> int:
+        return self._note(bcm)
+
+    def close(self) -> None:
         self.on_change.clear()
+        self._port.close()
 
     def line(self, bcm: int | None = None) -> bytes:
         """The JSON line about one change, or about how things are when no pin is named."""
@@ -108,13 +122,22 @@ class SimulatedPort:
         change = {} if bcm is None else {"bcm": bcm, "level": self._levels[bcm]}
         return orjson.dumps({"ts": self._clock(), **change, "levels": levels}) + b"\n"
 
+    def _note(self, bcm: int) -> int:
+        level = self._port.read(bcm)
+        if self._levels.get(bcm) != level:
+            self._levels[bcm] = level
+            line = self.line(bcm)
+            for each in self.on_change:
+                each(line)
+        return level
+
 
 class PinSocket:
-    """A Unix socket on which whoever connects reads the simulated pins: first how they are, then each change, one JSON line each.
+    """A Unix socket on which whoever connects reads the pins: first how they are, then each change, one JSON line each.
 
     It only tells; nothing can be set through it. Mode 0600."""
 
-    def __init__(self, port: SimulatedPort, path: Path) -> None:
+    def __init__(self, port: WatchedPort, path: Path) -> None:
         self._port = port
         self._path = path
 

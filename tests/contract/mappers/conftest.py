@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 from fakes.edge import FakeEdge
-from integration.mappers.broker import MosquittoProcess
+from integration.mosquitto import Mosquitto
 
 from pinnace.mappers.gpio.lamps import Lamp, LampRow
 from pinnace.mappers.gpio.ports import SimulatedPort
@@ -104,15 +104,15 @@ SAMPLES: dict[str, Callable[[], Sample]] = {
 
 
 @pytest.fixture(scope="session")
-def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MosquittoProcess]:
-    with MosquittoProcess(tmp_path_factory.mktemp("broker")) as broker:
+def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    with Mosquitto(tmp_path_factory.mktemp("broker")) as broker:
         yield broker
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[MosquittoProcess]:
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     """A broker of its own, for tests that take it away."""
-    with MosquittoProcess(tmp_path) as broker:
+    with Mosquitto(tmp_path) as broker:
         yield broker
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from integration.mappers.broker import MosquittoProcess
+from integration.mosquitto import Mosquitto
 
 from pinnace.mappers.sdk import Dialect
 
@@ -19,7 +19,7 @@ async def shown(each: Bench, value: str) -> None:
 
 
 @pytest.mark.parametrize("identity", ["light", "default/light"])
-async def test_desired_is_applied_and_reported_in_both_dialects(sample: Sample, shared_broker: MosquittoProcess, identity: str) -> None:
+async def test_desired_is_applied_and_reported_in_both_dialects(sample: Sample, shared_broker: Mosquitto, identity: str) -> None:
     async with bench(sample, shared_broker.port, identity=identity) as each:
         for value in sample.values:
             each.edge.desire(**{sample.name: value})
@@ -27,24 +27,24 @@ async def test_desired_is_applied_and_reported_in_both_dialects(sample: Sample, 
 
 
 @pytest.mark.parametrize(("dialect", "identity"), [(Dialect.ONE_LEVEL, "light"), (Dialect.TWO_LEVEL, "default/light")])
-async def test_a_given_dialect_is_spoken(sample: Sample, shared_broker: MosquittoProcess, dialect: Dialect, identity: str) -> None:
+async def test_a_given_dialect_is_spoken(sample: Sample, shared_broker: Mosquitto, dialect: Dialect, identity: str) -> None:
     async with bench(sample, shared_broker.port, identity=identity, dialect=dialect, desired={sample.name: sample.values[0]}) as each:
         await shown(each, sample.values[0])
 
 
-async def test_everything_that_can_be_read_is_reported_after_a_connect(sample: Sample, shared_broker: MosquittoProcess) -> None:
+async def test_everything_that_can_be_read_is_reported_after_a_connect(sample: Sample, shared_broker: Mosquitto) -> None:
     async with bench(sample, shared_broker.port) as each:
         readable = {item.name for item in sample.device if item.read is not None}
         await each.edge.until(lambda: readable <= each.edge.reported.keys())
         assert each.edge.states[-1] == "online"
 
 
-async def test_what_was_desired_before_the_mapper_came_is_applied(sample: Sample, shared_broker: MosquittoProcess) -> None:
+async def test_what_was_desired_before_the_mapper_came_is_applied(sample: Sample, shared_broker: Mosquitto) -> None:
     async with bench(sample, shared_broker.port, desired={sample.name: sample.values[0]}) as each:
         await shown(each, sample.values[0])
 
 
-async def test_of_many_desired_values_the_last_one_stays(sample: Sample, shared_broker: MosquittoProcess) -> None:
+async def test_of_many_desired_values_the_last_one_stays(sample: Sample, shared_broker: Mosquitto) -> None:
     async with bench(sample, shared_broker.port) as each:
         for number in range(101):
             each.edge.desire(**{sample.name: sample.values[number % 2]})
@@ -53,7 +53,7 @@ async def test_of_many_desired_values_the_last_one_stays(sample: Sample, shared_
         await shown(each, sample.values[1])
 
 
-async def test_only_changes_are_reported(sample: Sample, shared_broker: MosquittoProcess) -> None:
+async def test_only_changes_are_reported(sample: Sample, shared_broker: Mosquitto) -> None:
     async with bench(sample, shared_broker.port) as each:
         for value in (*sample.values, *sample.values):
             await each.edge.until(lambda: sample.name in each.edge.reported)
@@ -64,7 +64,7 @@ async def test_only_changes_are_reported(sample: Sample, shared_broker: Mosquitt
             assert said == [value]
 
 
-async def test_a_value_the_device_does_not_have_is_refused_once(sample: Sample, shared_broker: MosquittoProcess,
+async def test_a_value_the_device_does_not_have_is_refused_once(sample: Sample, shared_broker: Mosquitto,
                                                                 caplog: pytest.LogCaptureFixture) -> None:  # fmt: skip
     async with bench(sample, shared_broker.port, desired={sample.name: sample.values[0]}) as each:
         await shown(each, sample.values[0])
@@ -93,7 +93,7 @@ async def test_a_value_the_device_does_not_have_is_refused_once(sample: Sample, 
 )
 @pytest.mark.parametrize("suffix", ["twin/update/delta", "twin/get/result", "twin/update/result", "twin/update/document"])
 @pytest.mark.parametrize("sample", ["gpio"], indirect=True)  # parsing is the sdk's: one mapper shows it
-async def test_garbage_changes_nothing(shared_broker: MosquittoProcess, sample: Sample, suffix: str, payload: bytes) -> None:
+async def test_garbage_changes_nothing(shared_broker: Mosquitto, sample: Sample, suffix: str, payload: bytes) -> None:
     async with bench(sample, shared_broker.port, desired={sample.name: sample.values[0]}) as each:
         await shown(each, sample.values[0])
         each.edge.raw(suffix, payload)
@@ -102,7 +102,7 @@ async def test_garbage_changes_nothing(shared_broker: MosquittoProcess, sample: 
 
 
 @pytest.mark.parametrize("sample", ["plain functions", "coroutines"], indirect=True)
-async def test_a_failing_device_is_tried_again(sample: Sample, shared_broker: MosquittoProcess) -> None:
+async def test_a_failing_device_is_tried_again(sample: Sample, shared_broker: Mosquitto) -> None:
     assert sample.fail_next is not None
     sample.fail_next(3)
     async with bench(sample, shared_broker.port, desired={sample.name: sample.values[0]}) as each:
@@ -111,7 +111,7 @@ async def test_a_failing_device_is_tried_again(sample: Sample, shared_broker: Mo
         await each.edge.until(lambda: each.edge.states[-1] == "online")
 
 
-async def test_a_report_is_repeated_until_the_edge_answers(sample: Sample, shared_broker: MosquittoProcess) -> None:
+async def test_a_report_is_repeated_until_the_edge_answers(sample: Sample, shared_broker: Mosquitto) -> None:
     async with bench(sample, shared_broker.port, desired={sample.name: sample.values[0]}) as each:
         await shown(each, sample.values[0])
         each.edge.answers = False
@@ -123,7 +123,7 @@ async def test_a_report_is_repeated_until_the_edge_answers(sample: Sample, share
         await shown(each, sample.values[1])
 
 
-async def test_a_device_the_edge_does_not_know_yet_is_asked_for_again(sample: Sample, shared_broker: MosquittoProcess) -> None:
+async def test_a_device_the_edge_does_not_know_yet_is_asked_for_again(sample: Sample, shared_broker: Mosquitto) -> None:
     async with bench(sample, shared_broker.port, desired={sample.name: sample.values[0]}, edge_answers=False) as each:
         await each.edge.until(lambda: bool(each.edge.states))
         each.edge.answers = True
@@ -134,7 +134,7 @@ async def test_a_device_the_edge_does_not_know_yet_is_asked_for_again(sample: Sa
         await shown(each, sample.values[1])
 
 
-async def test_what_changed_while_the_broker_was_away_is_caught_up(sample: Sample, broker: MosquittoProcess) -> None:
+async def test_what_changed_while_the_broker_was_away_is_caught_up(sample: Sample, broker: Mosquitto) -> None:
     async with bench(sample, broker.port, desired={sample.name: sample.values[0]}) as each:
         await shown(each, sample.values[0])
         each.edge.lost()
@@ -145,7 +145,7 @@ async def test_what_changed_while_the_broker_was_away_is_caught_up(sample: Sampl
         await shown(each, sample.values[1])
 
 
-async def test_the_state_follows_the_mapper(sample: Sample, shared_broker: MosquittoProcess) -> None:
+async def test_the_state_follows_the_mapper(sample: Sample, shared_broker: Mosquitto) -> None:
     async with bench(sample, shared_broker.port) as each:
         await each.edge.until(lambda: each.edge.states[-1:] == ["online"])
         each.mapper.connection.break_off()  # the broker speaks the last will
