@@ -1,9 +1,9 @@
 """The edge's composition root: every service is built here, in order, and handed the ports it needs. Reading it is reading the edge.
 
-    store ── sync ──┐
-      └─ outbox ── link ── (the cloud)
-    twins ── bus ── (mappers)
-    node
+store ── sync ──┐
+  └─ outbox ── link ── (the cloud)
+twins ── bus ── (mappers)
+node
 """
 
 from __future__ import annotations
@@ -40,7 +40,15 @@ async def running(settings: EdgeCoreSettings) -> AsyncIterator[HubLink]:
     async with Store(settings.database.data_source, health=health, cache_bytes=settings.database.cache_bytes) as store:
         link = HubLink(modules.edge_hub, node, departures=store.outbox, health=health)
         sync = Sync(store, node=node)
-        bus = EventBus(modules.event_bus, node, outbox=store.outbox, health=health)
+        bus = EventBus(
+            modules.event_bus,
+            node,
+            outbox=store.outbox,
+            health=health,
+            objects=store,
+            committed=store.committed,
+            folder=settings.database.data_source.with_name("mosquitto"),
+        )
         twins = TwinService(node, store=store, objects=store, outbox=store.outbox, uplink=link, bus=bus)
         status = NodeService(modules.edged, node, uplink=link, outbox=store.outbox, objects=store, health=health)
 

@@ -13,6 +13,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from pinnace.core.base.aio.backoff import Backoff
 from pinnace.core.base.errors import LinkError
+from pinnace.core.eventbus import names
 from pinnace.core.eventbus.pending import Publications
 from pinnace.core.eventbus.settings import BrokerAddress
 from pinnace.core.eventbus.sockets import BufferedSocket, open_socket
@@ -23,22 +24,32 @@ CONNECT_TIMEOUT = 10.0
 KEEPALIVE = 30
 IN_FLIGHT = 1000
 """Publications given to the broker and not yet acknowledged; what comes meanwhile waits in `Publications`."""
+IN_FLIGHT_BYTES = 4 << 20
+FRUITLESS = 5
+"""Connections in a row that end without any acknowledgement of what was sent: then that is what the broker cannot stand."""
+READS = 64
+"""Packets read before others have their turn on the loop."""
 
 Arrival = Callable[[str, bytes, Callable[[], None] | None], None]
 """(topic, payload, acknowledge): called for each message; `acknowledge` is None for QoS 0, else it is called once it is on disk."""
 
 
-class _Client(paho.Client):  # type: ignore[misc]
+class _Client(paho.Client):
     """paho with a socket that is already open: opening one inside paho would block the loop."""
 
-    opened: BufferedSocket
+    opened: BufferedSocket | None = None
 
     def _create_socket(self) -> BufferedSocket:
+        assert self.opened is not None
         return self.opened
 
 
 class BrokerLink:
-    """Speaks with a broker; `run` for ever. The session is persistent: what is published while we are away waits in the broker."""
+    """Speaks with a broker; `run` for ever. The session is persistent: what is published while we are away waits in the broker.
+
+    `report` is told what keeps us from the broker, "" after each connect; `up` is called then, when the subscriptions are on their way.
+    `tls` makes the context of each connect, so that renewed certificates are used; it may raise OSError.
+    """
 
     def __init__(
         self,
@@ -47,9 +58,10 @@ class BrokerLink:
         client_id: str,
         arrival: Arrival,
         up: Callable[[], None],
+        report: Callable[[str], None],
         username: str = "",
         password: str = "",
-        tls: ssl.SSLContext | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
         qos: int = 1,
         retain: bool = False,
         backoff: Backoff | None = None,
@@ -60,22 +72,29 @@ class BrokerLink:
         self.subscribed = asyncio.Event()
         """Set while the broker has confirmed the subscriptions of this connection."""
         self.topics: set[str] = set()
+        self._dropped_topics: set[str] = set()
         self._arrival = arrival
         self._up = up
+        self._report = report
         self._tls = tls
         self._qos = qos
         self._retain = retain
         self._backoff = backoff or Backoff(0.2, 5.0)
         self._pending = Publications(f"{address.host}:{address.port}")
-        self._in_flight = 0
+        self._in_flight: dict[int, int] = {}
+        self._in_flight_bytes = 0
+        self._answered = False
+        self._fruitless = 0
         self._generation = 0
         self._flushing = False
         self._lost = asyncio.Event()
         self._accepted: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._client = self._make_client(client_id, username, password)
+        self._identity = (client_id, username, password)
+        self._client = self._make_client()
 
-    def _make_client(self, client_id: str, username: str, password: str) -> _Client:
+    def _make_client(self) -> _Client:
+        client_id, username, password = self._identity
         client = _Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False, manual_ack=True, reconnect_on_failure=False)
         client.max_inflight_messages_set(0)
         if username:
@@ -86,8 +105,7 @@ class BrokerLink:
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
         client.on_socket_register_write = lambda *_: self._flush_soon()
-        client.on_socket_unregister_write = self._stop_writing
-        client.on_socket_close = self._stop_watching
+        client.on_socket_close = lambda *_: self._stop_watching()
         client.host = self.address.host
         client.port = self.address.port
         client.keepalive = KEEPALIVE
@@ -98,23 +116,20 @@ class BrokerLink:
     async def run(self) -> None:
         """Connect, serve, and connect again, for ever."""
         self._loop = asyncio.get_running_loop()
-        complained = False
         try:
             while True:
                 try:
                     async with asyncio.timeout(CONNECT_TIMEOUT):
                         await self._connect()
-                except (OSError, LinkError, TimeoutError) as error:
-                    if not complained:
-                        reason = str(error) or "no answer in time"
-                        logger.warning("mqtt.unreachable server=%s:%d: %s; trying on", self.address.host, self.address.port, reason)
-                        complained = True
+                except (OSError, LinkError) as error:  # TimeoutError is an OSError
+                    self._report(str(error) or "no answer in time")
                 else:
-                    complained = False
                     self._backoff.reset()
+                    self._report("")
                     logger.info("mqtt.connected server=%s:%d", self.address.host, self.address.port)
                     await self._serve()
                     logger.warning("mqtt.lost server=%s:%d", self.address.host, self.address.port)
+                    self._judge_loss()
                 self._close()
                 await asyncio.sleep(self._backoff.next())
         finally:
@@ -125,16 +140,25 @@ class BrokerLink:
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         self._lost.clear()
-        self._client.opened = await open_socket(self.address, self._tls)
+        tls = None
+        if self._tls is not None:
+            tls = await asyncio.to_thread(self._tls)  # the system's authorities are a long file
+        opened = self._client.opened = await open_socket(self.address, tls)
         self._generation += 1
+        self._answered = False
+        if not self._qos:  # the kernel may have it or not; paho forgets it
+            self._forget_in_flight()
         self._accepted = loop.create_future()
         self._client.reconnect()
-        loop.add_reader(self._client.opened.fileno(), self._readable)
+        loop.add_reader(opened.fileno(), self._readable)
         self._flush()
         await self._accepted
 
     async def _serve(self) -> None:
         self._subscribe(self.topics)
+        if self._dropped_topics:
+            self._client.unsubscribe(sorted(self._dropped_topics))
+            self._dropped_topics.clear()
         self._up()
         self._drain()
         while not self._lost.is_set():
@@ -144,13 +168,39 @@ class BrokerLink:
             except TimeoutError:
                 self._client.loop_misc()
 
+    def _judge_loss(self) -> None:
+        """Give up what is in flight when the broker hangs up on it again and again: it would never get past it."""
+        self._fruitless = self._fruitless + 1 if self._in_flight and not self._answered else 0
+        if self._fruitless >= FRUITLESS:
+            where = f"{self.address.host}:{self.address.port}"
+            logger.error("mqtt.in-flight-dropped server=%s count=%d: the broker hangs up when it gets them", where, len(self._in_flight))
+            self._close()
+            self._client = self._make_client()
+            self._forget_in_flight()
+            self._fruitless = 0
+
+    def _forget_in_flight(self) -> None:
+        self._in_flight.clear()
+        self._in_flight_bytes = 0
+
+    def _fail(self, reason: str) -> None:
+        self.connected = False
+        if self._accepted is not None and not self._accepted.done():
+            self._accepted.set_exception(LinkError(reason))
+        self._lost.set()
+
     def _close(self) -> None:
         self.connected = False
         self.subscribed.clear()
-        opened = getattr(self._client, "opened", None)
-        if opened is not None and opened.fileno() >= 0:
-            self._stop_watching(None, None, opened)
-            opened.close()
+        self._stop_watching()
+        if self._client.opened is not None:
+            self._client.opened.close()
+
+    def _stop_watching(self) -> None:
+        opened = self._client.opened
+        if opened is not None and self._loop is not None and opened.fileno() >= 0:
+            self._loop.remove_reader(opened.fileno())
+            self._loop.remove_writer(opened.fileno())
 
     # paho's hooks
 
@@ -165,10 +215,7 @@ class BrokerLink:
             accepted.set_result(None)
 
     def _on_disconnect(self, _client: Any, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
-        self.connected = False
-        if self._accepted is not None and not self._accepted.done():
-            self._accepted.set_exception(LinkError(f"closed while connecting: {reason}"))
-        self._lost.set()
+        self._fail(f"closed while connecting: {reason}")
 
     def _on_subscribe(self, _client: Any, _userdata: Any, _mid: int, reasons: Iterable[Any], _properties: Any) -> None:
         for reason in reasons:
@@ -176,8 +223,9 @@ class BrokerLink:
                 logger.error("mqtt.subscription-refused server=%s:%d: %s", self.address.host, self.address.port, reason)
         self.subscribed.set()
 
-    def _on_publish(self, _client: Any, _userdata: Any, _mid: int, _reason: Any, _properties: Any) -> None:
-        self._in_flight = max(0, self._in_flight - 1)
+    def _on_publish(self, _client: Any, _userdata: Any, mid: int, _reason: Any, _properties: Any) -> None:
+        self._answered = True
+        self._in_flight_bytes -= self._in_flight.pop(mid, 0)
         if self._pending and self._loop is not None:
             self._loop.call_soon(self._drain)
 
@@ -196,7 +244,7 @@ class BrokerLink:
             return
         try:
             self._arrival(topic, bytes(message.payload), acknowledge if qos else None)
-        except Exception:  # noqa: BLE001 - one bad message must not end the connection
+        except Exception:  # one bad message must not end the connection
             logger.exception("mqtt.message-failed topic=%s", topic[:256])
             acknowledge()
 
@@ -204,10 +252,16 @@ class BrokerLink:
 
     def _readable(self) -> None:
         client = self._client
-        while client.loop_read() == MQTTErrorCode.MQTT_ERR_SUCCESS and client.opened.buffered:
-            pass
-        if client.socket() is not None and client.want_write():
-            self._flush()
+        try:
+            for _ in range(READS):
+                if client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS or client.opened is None or not client.opened.buffered:
+                    break
+            else:
+                asyncio.get_running_loop().call_soon(self._readable)
+        except Exception:  # paho stumbles over packets that are none
+            logger.exception("mqtt.bad-packet server=%s:%d: it does not speak MQTT 3.1.1", self.address.host, self.address.port)
+            self._fail("it does not speak MQTT 3.1.1")
+            self._stop_watching()
 
     def _flush_soon(self) -> None:
         if not self._flushing and self._loop is not None:
@@ -217,57 +271,70 @@ class BrokerLink:
     def _flush(self) -> None:
         self._flushing = False
         client = self._client
-        if client.socket() is None:
+        opened = client.opened
+        if opened is None or self._loop is None:
             return
-        client.loop_write()
-        if client.socket() is not None and client.want_write() and self._loop is not None:
-            self._loop.add_writer(client.opened.fileno(), self._flush)
-
-    def _stop_writing(self, _client: Any, _userdata: Any, sock: Any) -> None:
-        if self._loop is not None and sock.fileno() >= 0:
-            self._loop.remove_writer(sock.fileno())
-
-    def _stop_watching(self, _client: Any, _userdata: Any, sock: Any) -> None:
-        if self._loop is not None and sock.fileno() >= 0:
-            self._loop.remove_reader(sock.fileno())
-            self._loop.remove_writer(sock.fileno())
+        while client.socket() is not None:
+            client.loop_write()
+            if client.socket() is None:
+                return
+            try:
+                pushed = opened.push()
+            except OSError as error:
+                self._fail(f"writing failed: {error.strerror or error}")
+                self._stop_watching()
+                return
+            if not pushed:
+                self._loop.add_writer(opened.fileno(), self._flush)
+                return
+            if not client.want_write():
+                self._loop.remove_writer(opened.fileno())
+                return
 
     # what the service asks for
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Queue one publication, in order, whether or not the broker is there. Never waits."""
+        if not names.is_topic(topic):
+            logger.warning("mqtt.unpublishable topic=%s: no topic MQTT knows", ascii(topic[:256]))
+            return
         self._pending.put(topic, payload)
         if self.connected:
             self._drain()
 
     def _drain(self) -> None:
-        while self.connected and self._in_flight < IN_FLIGHT and self._pending:
+        while self.connected and self._pending and len(self._in_flight) < IN_FLIGHT and self._in_flight_bytes < IN_FLIGHT_BYTES:
             topic, payload = self._pending.take()
             try:
-                self._client.publish(topic, payload, self._qos, self._retain)
+                number = self._client.publish(topic, payload, self._qos, self._retain).mid
             except ValueError as error:
                 logger.warning("mqtt.unpublishable topic=%s: %s", topic[:256], error)
                 continue
-            if self._qos:
-                self._in_flight += 1
+            self._in_flight[number] = len(payload)
+            self._in_flight_bytes += len(payload)
 
     def subscribe(self, topics: Iterable[str]) -> None:
-        """Subscribe now and after every connect."""
+        """Subscribe now and after every connect. What is no filter is refused with a log line."""
         fresh = set(topics) - self.topics
+        for topic in [each for each in fresh if not names.is_filter(each)]:
+            logger.warning("mqtt.bad-subscription topic=%s: no filter MQTT knows", ascii(topic[:256]))
+            fresh.discard(topic)
         self.topics |= fresh
+        self._dropped_topics -= fresh
         if self.connected:
             self._subscribe(fresh)
 
     def unsubscribe(self, topic: str) -> None:
+        """Unsubscribe now, or after the next connect: the broker remembers our subscriptions while we are away."""
+        if topic not in self.topics:
+            return
         self.topics.discard(topic)
         if self.connected:
             self._client.unsubscribe(topic)
+        else:
+            self._dropped_topics.add(topic)
 
     def _subscribe(self, topics: Iterable[str]) -> None:
         wanted = [(topic, 1) for topic in sorted(topics)]
-        if not wanted:
-            return
-        try:
+        if wanted:
             self._client.subscribe(wanted)
-        except ValueError as error:
-            logger.error("mqtt.bad-subscription topics=%s: %s", ",".join(topic for topic, _ in wanted)[:256], error)

@@ -49,7 +49,9 @@ class EventBusSettings:
 
     `mqtt_mode`: 0 a broker of our own (a mosquitto child), 1 that and an external one, 2 an external one only. QoS and retain apply to
     our own broker's publications, as in KubeEdge; an external broker always gets QoS 1. With `mqtt_username` and `mqtt_password` our
-    own broker refuses anonymous clients.
+    own broker refuses anonymous clients. One connection both publishes and subscribes: its id is `mqtt_sub_client_id`, by default
+    `pinnace-<node>`, and `mqtt_pub_client_id` is read for KubeEdge's sake only. `mqtt_session_queue_size` raises how many messages our
+    own broker keeps for a client that is slow or away.
     """
 
     enable: bool = True
@@ -74,6 +76,8 @@ class EventBusSettings:
             raise ValueError("mqttQOS: expected 0, 1 or 2")
         if self.mqtt_session_queue_size < 1:
             raise ValueError("mqttSessionQueueSize: expected a number above 0")
+        if not self.mqtt_username.isprintable() or ":" in self.mqtt_username:
+            raise ValueError("mqttUsername: expected a name without ':' and control characters")
         for key, text in (("mqttServerExternal", self.mqtt_server_external), ("mqttServerInternal", self.mqtt_server_internal)):
             try:
                 parse_address(text)
