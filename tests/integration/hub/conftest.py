@@ -1,0 +1,38 @@
+"""One cloudcore's hub a test, and edges that join it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from rig.hub import Cloud, Edge, EdgeMaker, edge_settings
+
+from pinnace.core.base.aio.clock import Clock
+
+
+@pytest.fixture
+async def cloud() -> AsyncIterator[Cloud]:
+    made = Cloud()
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+@pytest.fixture
+async def make_edge(cloud: Cloud, tmp_path: Path) -> AsyncIterator[EdgeMaker]:
+    """(node, token=…, hub_port=…, folder=…, clock=…) → an Edge that is not running yet; stopped at the end of the test."""
+    made: list[Edge] = []
+
+    def make(
+        node: str = "edge-1", *, token: str | None = None, hub_port: int = 0, folder: Path | None = None, clock: Clock | None = None
+    ) -> Edge:
+        edge = Edge(edge_settings(cloud, folder or tmp_path / node, token=token, hub_port=hub_port), node, clock)
+        made.append(edge)
+        return edge
+
+    yield make
+    for edge in made:
+        await edge.stop()
