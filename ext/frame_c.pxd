@@ -1,5 +1,7 @@
 cimport cython
 
+cdef object Envelope
+
 cdef Py_ssize_t _HEADER_BYTES
 cdef Py_ssize_t _MAX_PAYLOAD
 cdef bytes _PREFIX
@@ -31,7 +33,10 @@ cdef int _put_text(bytearray out, unsigned char key, str text) except -1
 
 cdef unsigned long long _zigzag(long long number) noexcept
 
-@cython.locals(part=bytearray, number="unsigned long long", body=bytes)
+@cython.locals(size=Py_ssize_t, digits=bytearray)
+cdef int _put_size(bytearray out, Py_ssize_t start) except -1
+
+@cython.locals(start=Py_ssize_t, number="unsigned long long", body=bytes)
 cdef int _put_message(bytearray out, object message) except -1
 
 @cython.locals(out=bytearray, start=Py_ssize_t, size=Py_ssize_t)
@@ -43,24 +48,26 @@ cdef Py_ssize_t _after_number(const unsigned char* text, Py_ssize_t at, Py_ssize
 @cython.locals(number="unsigned long long", digits="unsigned long long", shift=int)
 cdef unsigned long long _number(const unsigned char* text, Py_ssize_t at, Py_ssize_t stop) noexcept
 
-@cython.locals(kind="unsigned char")
-cdef Py_ssize_t _before_value(const unsigned char* text, unsigned long long key, Py_ssize_t at, Py_ssize_t end) except -1
+cdef object _new_envelope()
 
-@cython.locals(kind="unsigned char", number="unsigned long long", size=Py_ssize_t)
-cdef Py_ssize_t _after_value(const unsigned char* text, unsigned long long key, Py_ssize_t at, Py_ssize_t start, Py_ssize_t end) except -1
-
-@cython.locals(start=Py_ssize_t, key="unsigned long long", number="unsigned long long", half="long long")
-cdef int _read_header(const unsigned char* text, Py_ssize_t at, Py_ssize_t end, object message) except -1
-
-@cython.locals(start=Py_ssize_t, key="unsigned long long")
-cdef int _read_route(const unsigned char* text, Py_ssize_t at, Py_ssize_t end, object message) except -1
-
-@cython.locals(start=Py_ssize_t, key="unsigned long long")
-cdef object _read_message(const unsigned char* text, Py_ssize_t at, Py_ssize_t end)
-
+@cython.final
 cdef class FrameReader:
     cdef bytearray _pending
     cdef Py_ssize_t _wanted
+    cdef unsigned long long _key
+    cdef Py_ssize_t _start
+
+    @cython.locals(key="unsigned long long", start=Py_ssize_t, kind="unsigned char", number="unsigned long long", size=Py_ssize_t)
+    cdef Py_ssize_t _field(self, const unsigned char* text, Py_ssize_t at, Py_ssize_t end) except -1
+
+    @cython.locals(start=Py_ssize_t, key="unsigned long long", number="unsigned long long", half="long long")
+    cdef int _header(self, const unsigned char* text, Py_ssize_t at, Py_ssize_t end, object message) except -1
+
+    @cython.locals(start=Py_ssize_t, key="unsigned long long")
+    cdef int _route(self, const unsigned char* text, Py_ssize_t at, Py_ssize_t end, object message) except -1
+
+    @cython.locals(start=Py_ssize_t, key="unsigned long long")
+    cdef object _message(self, const unsigned char* text, Py_ssize_t at, Py_ssize_t end)
 
     @cython.locals(found=list, text="const unsigned char*", at=Py_ssize_t, size=Py_ssize_t, length=Py_ssize_t)
     cpdef list feed(self, bytes data)

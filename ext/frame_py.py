@@ -63,32 +63,43 @@ def _zigzag(number: int) -> int:
     return (number << 1) ^ (number >> 63)
 
 
+def _put_size(out: bytearray, start: int) -> None:
+    """Write how much stands in `out` from `start` on into the byte before it, or into as many as that takes."""
+    size = len(out) - start
+    if size <= 0x7F:
+        out[start - 1] = size
+    else:
+        digits = bytearray()
+        _put_number(digits, size)
+        out[start - 1 : start] = digits
+
+
 def _put_message(out: bytearray, message: Envelope) -> None:
     """Append the protobuf message. Fields 6 and 7 of the header and 5 of the route are ours; readers that do not know them skip them."""
-    part = bytearray()
-    _put_text(part, _MSG_ID, message.msg_id)
-    _put_text(part, _PARENT_ID, message.parent_id)
+    out.append(_HEADER)
+    out.append(0)
+    start = len(out)
+    _put_text(out, _MSG_ID, message.msg_id)
+    _put_text(out, _PARENT_ID, message.parent_id)
     number = _zigzag(message.timestamp)
     if number:
-        part.append(_TIMESTAMP)
-        _put_number(part, number)
+        out.append(_TIMESTAMP)
+        _put_number(out, number)
     if message.sync:
-        part.append(_SYNC)
-        part.append(1)
-    _put_text(part, _RESOURCE_VERSION, message.resource_version)
-    _put_text(part, _TYPE, message.type)
-    out.append(_HEADER)
-    _put_number(out, len(part))
-    out += part
-    part = bytearray()
-    _put_text(part, _SOURCE, message.source)
-    _put_text(part, _GROUP, message.group)
-    _put_text(part, _OPERATION, message.operation)
-    _put_text(part, _RESOURCE, message.resource)
-    _put_text(part, _DESTINATION, message.destination)
+        out.append(_SYNC)
+        out.append(1)
+    _put_text(out, _RESOURCE_VERSION, message.resource_version)
+    _put_text(out, _TYPE, message.type)
+    _put_size(out, start)
     out.append(_ROUTE)
-    _put_number(out, len(part))
-    out += part
+    out.append(0)
+    start = len(out)
+    _put_text(out, _SOURCE, message.source)
+    _put_text(out, _GROUP, message.group)
+    _put_text(out, _OPERATION, message.operation)
+    _put_text(out, _RESOURCE, message.resource)
+    _put_text(out, _DESTINATION, message.destination)
+    _put_size(out, start)
     body = message.body
     if body and body != b"null":
         out.append(_CONTENT)
@@ -142,92 +153,21 @@ def _number(text: bytes, at: int, stop: int) -> int:
     return number & 0xFFFFFFFFFFFFFFFF
 
 
-def _before_value(text: bytes, key: int, at: int, end: int) -> int:
-    """Where the value of the field begins whose key ended at `at`: for bytes that is after their length. Raises FrameError."""
-    if key >> 3 == 0:
-        raise FrameError("a frame has a field without a number")
-    kind = key & 7
-    return _after_number(text, at, end) if kind == _BYTES else at
-
-
-def _after_value(text: bytes, key: int, at: int, start: int, end: int) -> int:
-    """Where the value ends that begins at `start`, whose length, if it has one, is text[at:start]. Raises FrameError."""
-    kind = key & 7
-    if kind == _NUMBER:
-        return _after_number(text, start, end)
-    if kind == _BYTES:
-        number = _number(text, at, start)
-        if number >> 31:
-            raise FrameError("a field of a frame reaches beyond its end")
-        size = number
-    elif kind == _EIGHT_BYTES:
-        size = 8
-    elif kind == _FOUR_BYTES:
-        size = 4
-    else:
-        raise FrameError(f"a frame has a field of the unknown type {kind}")
-    if size > end - start:
-        raise FrameError("a field of a frame reaches beyond its end")
-    return start + size
-
-
-def _read_header(text: bytes, at: int, end: int, message: Envelope) -> None:
-    while at < end:
-        start = _after_number(text, at, end)
-        key = _number(text, at, start)
-        at = start
-        start = _before_value(text, key, at, end)
-        at = _after_value(text, key, at, start, end)
-        if key == _MSG_ID:
-            message.msg_id = text[start:at].decode("utf-8")
-        elif key == _PARENT_ID:
-            message.parent_id = text[start:at].decode("utf-8")
-        elif key == _TIMESTAMP:
-            number = _number(text, start, at)
-            half = number >> 1
-            message.timestamp = -1 - half if number & 1 else half
-        elif key == _SYNC:
-            message.sync = _number(text, start, at) != 0
-        elif key == _RESOURCE_VERSION:
-            message.resource_version = text[start:at].decode("utf-8")
-        elif key == _TYPE:
-            message.type = text[start:at].decode("utf-8")
-
-
-def _read_route(text: bytes, at: int, end: int, message: Envelope) -> None:
-    while at < end:
-        start = _after_number(text, at, end)
-        key = _number(text, at, start)
-        at = start
-        start = _before_value(text, key, at, end)
-        at = _after_value(text, key, at, start, end)
-        if key == _SOURCE:
-            message.source = text[start:at].decode("utf-8")
-        elif key == _GROUP:
-            message.group = text[start:at].decode("utf-8")
-        elif key == _OPERATION:
-            message.operation = text[start:at].decode("utf-8")
-        elif key == _RESOURCE:
-            message.resource = text[start:at].decode("utf-8")
-        elif key == _DESTINATION:
-            message.destination = text[start:at].decode("utf-8")
-
-
-def _read_message(text: bytes, at: int, end: int) -> Envelope:
-    """The envelope in the protobuf message text[at:end]. Unknown fields are skipped, doubled ones merged. Raises FrameError."""
-    message = Envelope(msg_id="", operation="", resource="")
-    while at < end:
-        start = _after_number(text, at, end)
-        key = _number(text, at, start)
-        at = start
-        start = _before_value(text, key, at, end)
-        at = _after_value(text, key, at, start, end)
-        if key == _HEADER:
-            _read_header(text, start, at, message)
-        elif key == _ROUTE:
-            _read_route(text, start, at, message)
-        elif key == _CONTENT:
-            message.body = text[start:at] if at > start else b"null"
+def _new_envelope() -> Envelope:
+    """An empty envelope, without the keywords' cost."""
+    message = Envelope.__new__(Envelope)
+    message.msg_id = ""
+    message.parent_id = ""
+    message.timestamp = 0
+    message.resource_version = ""
+    message.sync = False
+    message.type = ""
+    message.source = ""
+    message.destination = ""
+    message.group = ""
+    message.operation = ""
+    message.resource = ""
+    message.body = b"null"
     return message
 
 
@@ -237,6 +177,91 @@ class FrameReader:
     def __init__(self) -> None:
         self._pending = bytearray()
         self._wanted = _HEADER_BYTES
+        self._key = 0
+        self._start = 0
+
+    def _field(self, text: bytes, at: int, end: int) -> int:
+        """The position after the field that begins at `at`; sets `_key`, and `_start`, where its value begins. Raises FrameError."""
+        key = text[at]
+        start = at + 1
+        if key >= 0x80:
+            start = _after_number(text, at, end)
+            key = _number(text, at, start)
+        if key >> 3 == 0:
+            raise FrameError("a frame has a field without a number")
+        self._key = key
+        self._start = start
+        kind = key & 7
+        if kind == _NUMBER:
+            return _after_number(text, start, end)
+        if kind == _BYTES:
+            at = start
+            start = _after_number(text, at, end)
+            self._start = start
+            number = _number(text, at, start)
+            if number >> 31:
+                raise FrameError("a field of a frame reaches beyond its end")
+            size = number
+        elif kind == _EIGHT_BYTES:
+            size = 8
+        elif kind == _FOUR_BYTES:
+            size = 4
+        else:
+            raise FrameError(f"a frame has a field of the unknown type {kind}")
+        if size > end - start:
+            raise FrameError("a field of a frame reaches beyond its end")
+        return start + size
+
+    def _header(self, text: bytes, at: int, end: int, message: Envelope) -> None:
+        while at < end:
+            at = self._field(text, at, end)
+            key = self._key
+            start = self._start
+            if key == _MSG_ID:
+                message.msg_id = text[start:at].decode("utf-8")
+            elif key == _PARENT_ID:
+                message.parent_id = text[start:at].decode("utf-8")
+            elif key == _TIMESTAMP:
+                number = _number(text, start, at)
+                half = number >> 1
+                message.timestamp = -1 - half if number & 1 else half
+            elif key == _SYNC:
+                message.sync = _number(text, start, at) != 0
+            elif key == _RESOURCE_VERSION:
+                message.resource_version = text[start:at].decode("utf-8")
+            elif key == _TYPE:
+                message.type = text[start:at].decode("utf-8")
+
+    def _route(self, text: bytes, at: int, end: int, message: Envelope) -> None:
+        while at < end:
+            at = self._field(text, at, end)
+            key = self._key
+            start = self._start
+            if key == _SOURCE:
+                message.source = text[start:at].decode("utf-8")
+            elif key == _GROUP:
+                message.group = text[start:at].decode("utf-8")
+            elif key == _OPERATION:
+                message.operation = text[start:at].decode("utf-8")
+            elif key == _RESOURCE:
+                message.resource = text[start:at].decode("utf-8")
+            elif key == _DESTINATION:
+                message.destination = text[start:at].decode("utf-8")
+
+    def _message(self, text: bytes, at: int, end: int) -> Envelope:
+        """The envelope in the protobuf message text[at:end]. Unknown fields are skipped, doubled ones merged. Raises FrameError."""
+        message = _new_envelope()
+        while at < end:
+            at = self._field(text, at, end)
+            key = self._key
+            start = self._start
+            if key == _HEADER:
+                self._header(text, start, at, message)
+            elif key == _ROUTE:
+                self._route(text, start, at, message)
+            elif key == _CONTENT:
+                message.body = text[start:at] if at > start else b"null"
+        return message
 
     def feed(self, data: bytes) -> list[Envelope]:
         """The messages that `data` completes. Raises FrameError; then the stream is beyond repair and must be closed."""
@@ -254,7 +279,8 @@ class FrameReader:
             if size - at < _HEADER_BYTES:
                 self._wanted = _HEADER_BYTES
                 break
-            length = int.from_bytes(data[at + 6 : at + 10], "big")
+            length = text[at + 6]
+            length = length << 24 | text[at + 7] << 16 | text[at + 8] << 8 | text[at + 9]
             if length > _MAX_PAYLOAD:
                 raise FrameError(f"a frame announces {length} bytes, over the limit of {MAX_PAYLOAD}")
             if size - at - _HEADER_BYTES < length:
@@ -262,7 +288,7 @@ class FrameReader:
                 break
             at += _HEADER_BYTES
             try:
-                found.append(_read_message(text, at, at + length))
+                found.append(self._message(text, at, at + length))
             except UnicodeDecodeError as error:
                 raise FrameError("a text in a frame is no UTF-8") from error
             at += length

@@ -2,6 +2,7 @@ cimport cython
 
 cdef Py_ssize_t _ENTRY_BYTES
 
+@cython.final
 cdef class _Entry:
     cdef bytes body
     cdef tuple labels
@@ -10,6 +11,7 @@ cdef class _Entry:
     cdef _Entry older
     cdef str version
 
+@cython.final
 cdef class _Space:
     cdef dict entries
     cdef list order
@@ -22,6 +24,7 @@ cdef bint _has_all(tuple labels, list wanted) except -1
 
 cdef Py_ssize_t _weight(_Entry entry) except -1
 
+@cython.final
 cdef class MetaCache:
     cdef readonly Py_ssize_t max_bytes
     cdef readonly Py_ssize_t bytes_used
