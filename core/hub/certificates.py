@@ -115,6 +115,11 @@ class Certificates:
         await self._keep({settings.tls_ca_file: authority, settings.tls_private_key_file: key, settings.tls_cert_file: certificate})
         logger.info("hub.joined node=%s server=https://%s", self._node, settings.bootstrap)
 
+    async def is_name_taken(self) -> bool:
+        """Whether the cloud has a Node of this name: a courtesy to who joins, asked before the CA is known. Raises LinkError."""
+        answer = await get(self._settings.bootstrap, f"/node/{self._node}", _blind())
+        return answer.status == 200
+
     async def renew(self) -> None:
         """Fetch a new certificate by showing the current one. Raises as `context`."""
         settings = self._settings
