@@ -64,6 +64,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 IN_CLUSTER_SERVICE: Final = ("kubeedge", "cloudcore", 443)
+SERVICE_PORT: Final = 10009
+"""Where the conversion webhook listens behind a Service."""
 _RETRY = (0.2, 5.0)
 """Seconds between attempts to reach the API server at the start: the first and the longest."""
 
@@ -208,13 +210,13 @@ async def _conversion(stack: contextlib.AsyncExitStack, settings: ConversionSett
     if service is not None:
         names |= {f"{service[1]}.{service[0]}.svc", f"{service[1]}.{service[0]}.svc.cluster.local"}
     pair = vault.authority.issue_server(sorted(names), datetime.datetime.now(datetime.UTC))
-    port = 0
+    port, wanted = 0, settings.port or (SERVICE_PORT if service is not None else 0)
 
     async def start() -> None:
         nonlocal port
-        port = await stack.enter_async_context(admission.serving(_tls(pair), host, settings.port))
+        port = await stack.enter_async_context(admission.serving(_tls(pair), host, wanted))
 
-    await _listening(start, "modules.conversion", host, settings.port)
+    await _listening(start, "modules.conversion", host, wanted)
     url = "" if service is not None else settings.url or f"https://{_in_url(own)}:{port}"
     return port, Webhook(ca=pki.pem(vault.authority.pair.certificate).decode(), path=admission.PATH, url=url, service=service)
 

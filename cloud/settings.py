@@ -39,8 +39,8 @@ class ConversionSettings:
     enable: bool = True
     address: str = ""
     """Where to listen; by default the address from which this machine reaches the API server."""
-    port: int = 10009
-    """0 takes a free one."""
+    port: int = 0
+    """0 takes a free one, and tells the API server at each start; behind a Service 10009 then."""
     url: str = ""
     """How the API server reaches it, `https://host:port`, when that is not where it listens."""
     service: str = ""

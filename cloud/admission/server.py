@@ -52,10 +52,10 @@ async def serving(context: ssl.SSLContext, host: str, port: int) -> AsyncIterato
     """Serve until the block ends; the port it listens on (`port` 0 picks a free one)."""
     app = web.Application(client_max_size=BODY_LIMIT)
     app.router.add_post(PATH, _convert)
-    runner = web.AppRunner(app, access_log=None, keepalive_timeout=3600.0)
+    runner = web.AppRunner(app, access_log=None, keepalive_timeout=3600.0, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port, ssl_context=context, shutdown_timeout=1.0)
+        site = web.TCPSite(runner, host, port, ssl_context=context)
         await site.start()
         listening = int(runner.addresses[0][1])
         logger.info("conversion.listening host=%s port=%s", host, listening)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import ssl
-import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from kubernetes.aio import client, config
 from kubernetes.aio.client.rest import RESTClientObject
+from kubernetes.aio.config import kube_config
 from kubernetes.aio.config.config_exception import ConfigException
 
 from pinnace.core.base.errors import ConfigError
@@ -37,21 +37,22 @@ async def load_access(*, master: str = "", kubeconfig: Path | None = None) -> Ac
     replaces the server's URL, and alone it is spoken to without a credential. Raises ConfigError."""
     settings = client.Configuration()
     settings.retries = None
-    with tempfile.TemporaryDirectory(prefix="pinnace-kube-") as folder:  # keys from the file's base64 stand here for a moment
-        try:
-            if kubeconfig is not None:
-                await config.load_kube_config(str(kubeconfig), client_configuration=settings, temp_file_path=folder)  # type: ignore[no-untyped-call]
-            elif "KUBERNETES_SERVICE_HOST" in os.environ and not master:
-                config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
-            elif not master:
-                await config.load_kube_config(client_configuration=settings, temp_file_path=folder)  # type: ignore[no-untyped-call]
-            if master:
-                settings.host = master.rstrip("/")
-            rest = RESTClientObject(settings)
-            ca = Path(settings.ssl_ca_cert).read_text() if settings.ssl_ca_cert else ""  # noqa: ASYNC240 - once, at the start
-        except (ConfigException, OSError, KeyError, ValueError, TypeError) as error:
-            source = kubeconfig or master or "the default kubeconfig"
-            raise ConfigError(f"{source}: cannot be used to reach the Kubernetes API: {error}; give kubeAPIConfig.kubeConfig") from error
+    try:
+        if kubeconfig is not None:
+            await config.load_kube_config(str(kubeconfig), client_configuration=settings)  # type: ignore[no-untyped-call]
+        elif "KUBERNETES_SERVICE_HOST" in os.environ and not master:
+            config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+        elif not master:
+            await config.load_kube_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+        if master:
+            settings.host = master.rstrip("/")
+        rest = RESTClientObject(settings)
+        ca = Path(settings.ssl_ca_cert).read_text() if settings.ssl_ca_cert else ""  # noqa: ASYNC240 - once, at the start
+    except (ConfigException, OSError, KeyError, ValueError, TypeError) as error:
+        source = kubeconfig or master or "the default kubeconfig"
+        raise ConfigError(f"{source}: cannot be used to reach the Kubernetes API: {error}; give kubeAPIConfig.kubeConfig") from error
+    finally:
+        kube_config._cleanup_temp_files()  # type: ignore[no-untyped-call]  # keys from the file
 
     async def authorize() -> str:
         return await settings.get_api_key_with_prefix("BearerToken", alias="authorization") or ""

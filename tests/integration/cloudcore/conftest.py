@@ -1,0 +1,103 @@
+"""A cloudcore on the embedded API, both in this process on real sockets, and nodes that connect to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fakes.node import ScriptedNode
+
+from pinnace.cloud import server as cloudcore
+from pinnace.cloud.hub.settings import CloudHubSettings, HttpsSettings, WebSocketSettings
+from pinnace.cloud.kube import HttpKubeApi, load_access
+from pinnace.cloud.ports import Object, Resource
+from pinnace.cloud.settings import CloudCoreSettings, KubeApiSettings, Modules
+from pinnace.cloud.standalone.access import CLOUDCORE
+from pinnace.cloud.standalone.server import ClientFile, ServerSettings, admin_file, serving
+
+SAMPLES = Path(__file__).resolve().parents[3] / "build" / "samples"
+NODE = "192.168.4.22-pi2"
+LIGHT = "traffic-light-instance-01"
+
+MODELS_V1ALPHA1 = Resource("devices.kubeedge.io", "v1alpha1", "devicemodels", "DeviceModel", True)
+DEVICES_V1ALPHA1 = Resource("devices.kubeedge.io", "v1alpha1", "devices", "Device", True)
+
+
+def settings_for(folder: Path) -> CloudCoreSettings:
+    hub = CloudHubSettings(
+        websocket=WebSocketSettings(port=0, address="127.0.0.1"),
+        https=HttpsSettings(port=0, address="127.0.0.1"),
+        advertise_address=("127.0.0.1",),
+        tls_ca_file=folder / "none", tls_ca_key_file=folder / "none", tls_cert_file=folder / "none", tls_private_key_file=folder / "none",
+    )  # fmt: skip
+    return CloudCoreSettings(KubeApiSettings(str(folder / "cloudcore.kubeconfig")), Modules(hub), folder / "cloud")
+
+
+@dataclass
+class World:
+    """The API as its administrator sees it, and the cloudcore on it."""
+
+    folder: Path
+    api: HttpKubeApi
+    cloud: cloudcore.Running
+
+    async def node(self, name: str = NODE) -> ScriptedNode:
+        """A node that has joined."""
+        made = ScriptedNode(name, self.folder)
+        await made.join(self.cloud.https_port, self.cloud.token)
+        return made
+
+    @contextlib.asynccontextmanager
+    async def connected(self, name: str = NODE, *, labels: dict[str, str] | None = None) -> AsyncIterator[ScriptedNode]:
+        """A node that has joined, is connected and has registered its Node."""
+        node = await self.node(name)
+        async with node.connected(self.cloud.websocket_port):
+            body = {"metadata": {"name": name, "labels": {"node-role.kubernetes.io/edge": ""} | (labels or {})}, "spec": {}, "status": {}}
+            await node.ask("insert", f"null/node/{name}", body)
+            yield node
+
+    @staticmethod
+    def sample(name: str, part: str) -> Object:
+        """A YAML file of the project's samples."""
+        loaded: Object = yaml.safe_load((SAMPLES / name / f"{part}.yaml").read_text())
+        return loaded
+
+    async def apply_sample(self, name: str = "traffic-light") -> None:
+        for resource, part in ((MODELS_V1ALPHA1, "model"), (DEVICES_V1ALPHA1, "instance")):
+            await self.api.create(resource, self.sample(name, part), "default")
+
+    async def until(self, ask: Callable[[], Awaitable[Any]], wanted: Callable[[Any], object]) -> Any:
+        answer: Any = None
+        try:
+            async with asyncio.timeout(20):
+                while True:
+                    answer = await ask()
+                    if wanted(answer):
+                        return answer
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise AssertionError(f"not seen within 20 s; last: {answer}") from None
+
+
+@contextlib.asynccontextmanager
+async def api_server(folder: Path) -> AsyncIterator[HttpKubeApi]:
+    """The embedded API and its administrator's client."""
+    clients = (
+        admin_file(folder / "admin.kubeconfig"),
+        ClientFile(folder / "cloudcore.kubeconfig", "system:pinnace:cloudcore", (CLOUDCORE,)),
+    )
+    async with serving(ServerSettings(folder / "api", port=0, clients=clients)):
+        async with HttpKubeApi(await load_access(kubeconfig=folder / "admin.kubeconfig")) as api:
+            yield api
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with api_server(tmp_path) as api, cloudcore.serving(settings_for(tmp_path)) as running:
+        yield World(tmp_path, api, running)
