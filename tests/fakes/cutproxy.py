@@ -63,6 +63,8 @@ class _Pair:
         self.plan = plan
         self.is_cut = False
         self.over = asyncio.Event()
+        self.left: dict[bool, int] = {}
+        """Bytes until `cut_after` strikes, for up (True) and down."""
 
     def cut(self) -> None:
         self.is_cut = True
@@ -129,6 +131,11 @@ class CutProxy:
             self._cut(pair)
         await asyncio.sleep(0)
 
+    def cut_after(self, count: int, *, up: bool) -> None:
+        """Cut what is open now once `count` more bytes went that way."""
+        for pair in self._pairs:
+            pair.left[up] = count
+
     def _cut(self, pair: _Pair) -> None:
         if not pair.is_cut:
             self.cuts += 1
@@ -181,6 +188,13 @@ class CutProxy:
                     await self._pass(way, data[: way.cut - position])
                     self._cut(pair)
                     break
+                left = pair.left.get(way.is_up)
+                if left is not None and len(data) >= left:
+                    await self._pass(way, data[:left])
+                    self._cut(pair)
+                    break
+                if left is not None:
+                    pair.left[way.is_up] = left - len(data)
                 position = end
                 await self._pass(way, data)
             pair.over.set()
