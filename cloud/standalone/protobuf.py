@@ -20,7 +20,7 @@ import orjson
 from pinnace.cloud.standalone.status import ApiError, bad_request
 
 MAGIC = b"k8s\0"
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_FIXED64 = 1
 _MEANINGLESS_ZEROS = frozenset({
     "generation", "stdin", "stdinOnce", "tty", "hostNetwork", "hostPID", "hostIPC", "readOnly", "hostPort", "nodePort", "minReadySeconds",
     "paused", "healthCheckNodePort", "publishNotReadyAddresses", "initialDelaySeconds", "timeoutSeconds", "periodSeconds",
