@@ -50,7 +50,7 @@ async def running(settings: EdgeCoreSettings) -> AsyncIterator[HubLink]:
             folder=settings.database.data_source.with_name("mosquitto"),
         )
         twins = TwinService(node, store=store, objects=store, outbox=store.outbox, uplink=link, bus=bus)
-        status = NodeService(modules.edged, node, uplink=link, outbox=store.outbox, objects=store, health=health)
+        status = NodeService(modules.edged, node, uplink=link, objects=store, health=health)
 
         link.deliver(Group.RESOURCE, sync.handle)
         link.deliver(Group.TWIN, twins.handle)

@@ -105,19 +105,19 @@ class Certificates:
         if not settings.token:
             raise RefusedError(f"{why or 'no certificate'}, and no join token is set (modules.edgeHub.token; see `pinnace gettoken`)")
         token = parse_token(settings.token)
-        answer = await get(settings.bootstrap, "/ca.crt", _blind())
-        if answer.status != 200:
-            raise LinkError(f"https://{settings.bootstrap}/ca.crt answered {answer.status}: {answer.text}")
-        check_authority(answer.body, token)
-        authority = pem(answer.body)
+        authority = await self._authority(token)
         key, request = await openssl.key_and_request(self._node)
         certificate = await self._fetch(_trusting(authority), request, {"Authorization": f"Bearer {token.jwt}"})
         await self._keep({settings.tls_ca_file: authority, settings.tls_private_key_file: key, settings.tls_cert_file: certificate})
         logger.info("hub.joined node=%s server=https://%s", self._node, settings.bootstrap)
 
     async def is_name_taken(self) -> bool:
-        """Whether the cloud has a Node of this name: a courtesy to who joins, asked before the CA is known. Raises LinkError."""
-        answer = await get(self._settings.bootstrap, f"/node/{self._node}", _blind())
+        """Whether the cloud has a Node of this name already. Needs the join token. Raises as `context`."""
+        server = self._settings.bootstrap
+        context = _trusting(await self._authority(parse_token(self._settings.token)))
+        answer = await get(server, f"/node/{self._node}", context)
+        if answer.status not in (200, 404):
+            raise LinkError(f"https://{server}/node/{self._node} answered {answer.status}: {answer.text}")
         return answer.status == 200
 
     async def renew(self) -> None:
@@ -127,6 +127,15 @@ class Certificates:
         certificate = await self._fetch(await asyncio.to_thread(self._load), request, {})
         await self._keep({settings.tls_private_key_file: key, settings.tls_cert_file: certificate})
         logger.info("hub.certificate.renewed node=%s", self._node)
+
+    async def _authority(self, token: JoinToken) -> bytes:
+        """The cloud's CA certificate as PEM, when it is the token's."""
+        server = self._settings.bootstrap
+        answer = await get(server, "/ca.crt", _blind())
+        if answer.status != 200:
+            raise LinkError(f"https://{server}/ca.crt answered {answer.status}: {answer.text}")
+        check_authority(answer.body, token)
+        return pem(answer.body)
 
     async def _fetch(self, context: ssl.SSLContext, request: bytes, headers: Mapping[str, str]) -> bytes:
         """The new certificate as PEM."""

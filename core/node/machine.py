@@ -1,0 +1,112 @@
+"""What this machine is and how it is doing, read from /proc, /sys and /etc."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "i686": "386"}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What does not change while we run. `memory` and `disk` are bytes."""
+
+    architecture: str
+    kernel: str
+    os_image: str
+    machine_id: str
+    system_uuid: str
+    boot_id: str
+    cpus: int
+    memory: int
+    disk: int
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What does. Shares are of 1."""
+
+    memory_available: int
+    disk_free: float
+    inodes_free: float
+    tasks_free: float
+    address: str
+    """"" when the machine has no network."""
+
+
+class Reader:
+    """Reads below `root`, which is another folder in tests."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+
+    def machine(self) -> Machine:
+        disk = os.statvfs(self._root)
+        machine_id = self._text("etc/machine-id")
+        return Machine(
+            architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
+            kernel=platform.release(),
+            os_image=self._os_image(),
+            machine_id=machine_id,
+            system_uuid=self._text("sys/class/dmi/id/product_uuid")
+            or self._text("sys/firmware/devicetree/base/serial-number")
+            or machine_id,
+            boot_id=self._text("proc/sys/kernel/random/boot_id"),
+            cpus=os.cpu_count() or 1,
+            memory=self._memory("MemTotal"),
+            disk=disk.f_blocks * disk.f_frsize,
+        )
+
+    def load(self, wanted_address: str = "") -> Load:
+        """`wanted_address` is taken as it is; "" looks for the address of the default route."""
+        disk = os.statvfs(self._root)
+        return Load(
+            memory_available=self._memory("MemAvailable"),
+            disk_free=disk.f_bavail / disk.f_blocks if disk.f_blocks else 1.0,
+            inodes_free=disk.f_favail / disk.f_files if disk.f_files else 1.0,
+            tasks_free=self._tasks_free(),
+            address=wanted_address or _default_address(),
+        )
+
+    def _text(self, path: str) -> str:
+        try:
+            return (self._root / path).read_text(encoding="utf-8", errors="replace").strip("\0 \n")
+        except OSError:
+            return ""
+
+    def _memory(self, name: str) -> int:
+        for line in self._text("proc/meminfo").splitlines():
+            key, _, value = line.partition(":")
+            if key == name:
+                return int(value.split()[0]) * 1024
+        return 0
+
+    def _tasks_free(self) -> float:
+        words = self._text("proc/loadavg").split()
+        limit = self._text("proc/sys/kernel/pid_max")
+        total = words[3].partition("/")[2] if len(words) > 3 else ""
+        return 1.0 - int(total) / int(limit) if total.isdigit() and limit.isdigit() else 1.0
+
+    def _os_image(self) -> str:
+        for line in self._text("etc/os-release").splitlines():
+            key, _, value = line.partition("=")
+            if key == "PRETTY_NAME":
+                return value.strip("\"'")
+        return "Linux"
+
+
+def _default_address() -> str:
+    """The address from which a packet to elsewhere would leave; nothing is sent."""
+    for family, elsewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((elsewhere, 9))
+                return str(probe.getsockname()[0])
+        except OSError:
+            continue
+    return ""
