@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import ssl
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -42,6 +43,13 @@ class _Client(paho.Client):
     def _create_socket(self) -> BufferedSocket:
         assert self.opened is not None
         return self.opened
+
+
+def _reason(error: Exception) -> str:
+    """In words that are the same on every event loop."""
+    if isinstance(error, ConnectionError) and error.errno:
+        return os.strerror(error.errno).lower()
+    return str(error) or "no answer in time"
 
 
 class BrokerLink:
@@ -122,7 +130,7 @@ class BrokerLink:
                     async with asyncio.timeout(CONNECT_TIMEOUT):
                         await self._connect()
                 except (OSError, LinkError) as error:  # TimeoutError is an OSError
-                    self._report(str(error) or "no answer in time")
+                    self._report(_reason(error))
                 else:
                     self._backoff.reset()
                     self._report("")
