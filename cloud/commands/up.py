@@ -1,0 +1,207 @@
+"""Start all of Pinnace on this machine and show the traffic light: broker, Kubernetes API, cloudcore, an edge, the GPIO mapper.
+
+It stays in the foreground; Ctrl-C, or `pinnace down` in another terminal, ends everything. What it keeps is below --dir: data, logs,
+configuration files and a kubeconfig. Ports that are busy are chosen around.
+
+With --once it needs no terminal: it starts afresh in a folder of its own, switches every lamp on and off through the Kubernetes API,
+cuts the edge off, changes a desired value meanwhile, lets the edge in again, prints one line for each thing it saw, ends everything,
+and exits 0 only if all of it was seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import ipaddress
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pinnace.core.base.errors import ConfigError, PinnaceError
+from pinnace.core.base.observe import logs
+
+if TYPE_CHECKING:
+    from pinnace.cloud.local.journal import Journal
+    from pinnace.cloud.local.stack import Stack
+    from pinnace.cloud.local.watchers import MqttWatch
+
+SUMMARY = "all of it on this machine: the traffic light"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from pinnace.cloud.local.places import default_folder
+
+    parser.add_argument("--once", action="store_true", help="no terminal: do every step once, see it happen, end")
+    parser.add_argument(
+        "--dir", type=Path, metavar="DIR", help=f"where everything is kept (default: {default_folder()}; --once: a temporary folder)"
+    )
+    parser.add_argument("--advertise", default="", metavar="ADDRESS", help="this machine's address for a second machine that joins")
+    parser.add_argument(
+        "--port", choices=["auto", "real", "simulated"], default="auto", help="the lamps' pins; auto: real on a Raspberry Pi"
+    )
+    parser.add_argument(
+        "--log-level", default="info", choices=["debug", "info", "warning", "error"], help="of the processes' logs (%(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    logs.configure("error")
+    if args.advertise:
+        try:
+            ipaddress.ip_address(args.advertise)
+        except ValueError as error:
+            raise ConfigError(f"--advertise: expected an address of this machine, not '{args.advertise}'") from error
+    return asyncio.run(_until_asked(_once(args) if args.once else _show(args)))
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+async def _until_asked(work: Coroutine[Any, Any, int]) -> int:
+    """Do the work until it is done, SIGINT or SIGTERM."""
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    asked = 0
+
+    def end() -> None:
+        nonlocal asked
+        asked += 1
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, end)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return 0 if asked else 1
+
+
+async def _once(args: argparse.Namespace) -> int:
+    from pinnace.cloud.local.script import Script
+    from pinnace.cloud.local.stack import Options, Stack
+
+    folder = args.dir or Path(tempfile.mkdtemp(prefix="pinnace-up-"))
+    stack = Stack(Options(folder, advertise=args.advertise, usual_ports=False, relayed=True, pins=args.port, log_level=args.log_level), say)
+    try:
+        async with stack.running(), _watched(stack) as (journal, mqtt):
+            await _or_broken(stack, Script(stack, journal, mqtt, say).run())
+            processes = stack.processes
+            say("done: ending everything")
+    except (PinnaceError, ExceptionGroup) as error:
+        say(f"FAILED: {_reason(error)}")
+        say(f"the logs are in {stack.places.logs}")
+        return 1
+    left = [each for each in processes if each.is_alive]
+    if left:
+        say("FAILED: still there: " + ", ".join(f"{each.name} {each.pid}" for each in left))
+        return 1
+    say(f"all {len(processes)} processes have ended")
+    if args.dir is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+async def _show(args: argparse.Namespace) -> int:
+    from pinnace.cloud.local.places import default_folder
+    from pinnace.cloud.local.stack import Options, Stack
+
+    folder = args.dir or default_folder()
+    stack = Stack(Options(folder, advertise=args.advertise, pins=args.port, log_level=args.log_level), say)
+    try:
+        async with stack.running(), _watched(stack) as (journal, _):
+            for line in _greeting(stack, args.dir):
+                say(line)
+            await _or_broken(stack, _draw(journal))
+            return 0
+    except ExceptionGroup as error:
+        raise PinnaceError(_reason(error)) from error
+    finally:
+        say("ended")
+
+
+def _greeting(stack: Stack, folder: Path | None) -> list[str]:
+    from pinnace.cloud.local.stack import DEVICE
+
+    patch = '[{"op":"replace","path":"/spec/properties/0/desired/value","value":"ON"}]'
+    lines = [
+        "",
+        "try, in another terminal (0 is red, 1 yellow, 2 green; ON or OFF):",
+        f"  export KUBECONFIG={stack.places.kubeconfig}",
+        f"  kubectl patch device {DEVICE} --type json -p '{patch}'",
+        f"  kubectl get device {DEVICE} -o yaml; kubectl get nodes",
+        f"  pinnace status; pinnace down{f' --dir {folder}' if folder else ''}",
+    ]
+    if stack.is_advertised:
+        lines += ["a second machine joins with (the token is good for a day, `pinnace gettoken` prints another):", f"  {stack.join_line}"]
+    return [*lines, ""]
+
+
+async def _draw(journal: Journal) -> None:
+    """Show the lamps for ever: in place on a terminal, a line for each change elsewhere."""
+    from pinnace.cloud.local import screen
+    from pinnace.cloud.local.stack import LAMPS
+
+    is_terminal = sys.stdout.isatty()
+    drawn: list[str] = []
+    while True:
+        version = journal.version
+        fresh = screen.lines(LAMPS, journal, colour=is_terminal)
+        if is_terminal:
+            sys.stdout.write(screen.redraw(fresh, len(drawn)))
+            sys.stdout.flush()
+        else:
+            for line in fresh:
+                if line not in drawn:
+                    say(line)
+        drawn = fresh
+        await journal.changed(version)
+
+
+@contextlib.asynccontextmanager
+async def _watched(stack: Stack) -> AsyncIterator[tuple[Journal, MqttWatch]]:
+    """The watchers, for the length of the block."""
+    from pinnace.cloud.local import watchers
+    from pinnace.cloud.local.journal import Journal
+    from pinnace.cloud.local.stack import DEVICE, LAMPS, NAMESPACE
+
+    journal = Journal()
+    mqtt = watchers.MqttWatch(stack.ports.mqtt, NAMESPACE, DEVICE, journal)
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(each)
+            for each in (
+                mqtt.run(),
+                watchers.watch_pins(stack.pin_socket, LAMPS, journal),
+                watchers.watch_devices(stack.api, NAMESPACE, DEVICE, journal),
+            )
+        ]
+        try:
+            yield journal, mqtt
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def _or_broken(stack: Stack, work: Awaitable[None]) -> None:
+    """Do the work unless a process ends first, which is raised."""
+    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(stack.broken())]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for each in done:
+            each.result()
+    finally:
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _reason(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) or type(error).__name__
