@@ -30,8 +30,10 @@ class TlsGate:
             logger.warning("%s.refused peer=%s: %d handshakes are under way already", self._name, peer_of(transport), PENDING)
             transport.abort()
             return
-        transport.pause_reading()  # until TLS reads: no byte may reach the protocol before
-        task = asyncio.get_running_loop().create_task(self._shake(transport, _Late(factory)))
+        early = _Early()
+        transport.set_protocol(early)
+        transport.pause_reading()  # asyncio does, uvloop begins to read after connection_made all the same
+        task = asyncio.get_running_loop().create_task(self._shake(transport, early, _Late(factory)))
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
 
@@ -39,10 +41,15 @@ class TlsGate:
         for task in self._pending:
             task.cancel()
 
-    async def _shake(self, transport: asyncio.Transport, protocol: _Late) -> None:
+    async def _shake(self, transport: asyncio.Transport, early: _Early, protocol: _Late) -> None:
         peer = peer_of(transport)
-        try:
-            tls = await asyncio.get_running_loop().start_tls(
+        loop = asyncio.get_running_loop()
+        if early.is_over:
+            logger.debug("%s.left peer=%s: before the handshake", self._name, peer)
+            transport.abort()
+            return
+        shaking = loop.create_task(
+            loop.start_tls(
                 transport,
                 protocol,
                 self._context,
@@ -50,6 +57,11 @@ class TlsGate:
                 ssl_handshake_timeout=HANDSHAKE_SECONDS,
                 ssl_shutdown_timeout=SHUTDOWN_SECONDS,
             )
+        )
+        # The task's first step stops reading and schedules the TLS protocol's start; `feed` comes right behind, before more is read.
+        loop.call_soon(loop.call_soon, early.feed, transport)
+        try:
+            tls = await shaking
         except asyncio.CancelledError:
             transport.abort()
             raise
@@ -72,6 +84,37 @@ class Gated(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast("asyncio.Transport", transport)  # uvloop's are no subclasses
         self._gate.admit(transport, self._factory)
+
+
+class _Early(asyncio.Protocol):
+    """Keeps what uvloop reads before the handshake begins, and hands it to the TLS protocol."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.is_over = False
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+    def eof_received(self) -> bool:
+        self.is_over = True
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_over = True
+
+    def feed(self, transport: asyncio.Transport) -> None:
+        current = transport.get_protocol()
+        if current is self or not self.data:  # the handshake could not begin, or everything is still to be read
+            return
+        protocol = cast("asyncio.BufferedProtocol", current)
+        data, self.data = memoryview(bytes(self.data)), bytearray()
+        while data:
+            buffer = memoryview(protocol.get_buffer(len(data)))
+            count = min(len(buffer), len(data))
+            buffer[:count] = data[:count]
+            protocol.buffer_updated(count)
+            data = data[count:]
 
 
 class _Late(asyncio.Protocol):

@@ -92,9 +92,10 @@ async def api_server(folder: Path) -> AsyncIterator[HttpKubeApi]:
         admin_file(folder / "admin.kubeconfig"),
         ClientFile(folder / "cloudcore.kubeconfig", "system:pinnace:cloudcore", (CLOUDCORE,)),
     )
-    async with serving(ServerSettings(folder / "api", port=0, clients=clients)):
-        async with HttpKubeApi(await load_access(kubeconfig=folder / "admin.kubeconfig")) as api:
-            yield api
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(serving(ServerSettings(folder / "api", port=0, clients=clients)))
+        access = await load_access(kubeconfig=folder / "admin.kubeconfig")
+        yield await stack.enter_async_context(HttpKubeApi(access))
 
 
 @pytest.fixture
