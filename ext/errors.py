@@ -16,8 +16,10 @@ class FrameError(WireError):
 
 
 class TwinError(ValueError):
-    """A twin update that must be refused; `code` is the KubeEdge result code (400 bad request, 404 unknown device)."""
+    """A twin update that must be refused; `code` is the KubeEdge result code (400 bad request, 404 unknown device), `event_id` the
+    sender's, as far as it was read."""
 
-    def __init__(self, message: str, code: int = 400) -> None:
+    def __init__(self, message: str, code: int = 400, *, event_id: str = "") -> None:
         super().__init__(message)
         self.code = code
+        self.event_id = event_id

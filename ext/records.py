@@ -65,3 +65,33 @@ class Envelope:
         route = f"{self.source}/{self.group} {self.operation} {self.resource}"
         parent = f" parent={self.parent_id}" if self.parent_id else ""
         return f"<Envelope {self.msg_id}{parent} {route} rv={self.resource_version or '-'} body={len(self.body)}B>"
+
+
+class Outcome:
+    """What one update did to a device's twins (docs/protocol.md, devices). The members are JSON without braces, for `twindiff.message`."""
+
+    __slots__ = ("delta", "document", "event_id", "refused", "reports", "result", "rows")
+
+    event_id: str
+    """The sender's, "" when it gave none."""
+    result: bytes
+    """The answer's members; b"" for an update from the cloud."""
+    document: bytes
+    """The document's members, b"" when nothing was said about any property."""
+    delta: bytes
+    """The delta's members, b"" when every desired value is reported equal."""
+    rows: dict[str, bytes]
+    """Property → the row to store; only where something other than a time changed."""
+    reports: dict[str, bytes]
+    """Property → what the cloud is told; only where a value changed here."""
+    refused: list[tuple[str, str]]
+    """(property, reason): what of an update from the cloud was not taken."""
+
+    def __init__(self, event_id: str) -> None:
+        self.event_id = event_id
+        self.result = b""
+        self.document = b""
+        self.delta = b""
+        self.rows = {}
+        self.reports = {}
+        self.refused = []

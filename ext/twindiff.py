@@ -1,8 +1,8 @@
 """A device's twins: what an update changes, and every payload that tells of it (docs/protocol.md, devices).
 
 `DeviceTwins` holds all twins of one device. Its `apply_*` methods take one update each and give back an `Outcome`
-(`pinnace.ext.records`): the JSON members to answer and publish, the rows to store and what to report to the cloud. Nothing is parsed or
-stored here, no clock is read and no id is made; times are Unix milliseconds.
+(`pinnace.ext.records`): the JSON members to answer and publish, the rows to store and what to report to the cloud. Nothing is stored
+here, no clock is read and no id is made; times are Unix milliseconds.
 """
 
 from __future__ import annotations
