@@ -95,5 +95,5 @@ cdef str _escaped(str text)
 
 cdef str _member(str name, str value)
 
-@cython.locals(header=str, route=str)
+@cython.locals(sync=str, header=str, route=str)
 cpdef bytes encode(object envelope)

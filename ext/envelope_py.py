@@ -492,10 +492,11 @@ def _member(name: str, value: str) -> str:
 
 def encode(envelope: Envelope) -> bytes:
     """The JSON text of an envelope in KubeEdge's key order, empty fields left out, without a newline. The body is written as it is."""
+    sync = ',"sync":true' if envelope.sync else ""
     header = (
         f'{{"header":{{"msg_id":"{_escaped(envelope.msg_id)}"{_member("parent_msg_id", envelope.parent_id)}'
         f',"timestamp":{envelope.timestamp}{_member("resourceversion", envelope.resource_version)}'
-        f"{_SYNC if envelope.sync else ''}{_member('type', envelope.type)}}}"
+        f"{sync}{_member('type', envelope.type)}}}"
     )
     route = (
         f"{_member('source', envelope.source)}{_member('destination', envelope.destination)}{_member('group', envelope.group)}"
