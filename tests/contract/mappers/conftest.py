@@ -15,6 +15,7 @@ from integration.mosquitto import Mosquitto
 from pinnace.mappers.gpio.lamps import Lamp, LampRow
 from pinnace.mappers.gpio.ports import SimulatedPort
 from pinnace.mappers.sdk import BadValue, Broker, Device, DeviceFault, Dialect, Mapper, Property, Timing
+from pinnace.mappers.sdk.simulator import SimulatedDevice
 from pinnace.mappers.virtual.room import Room, declare
 
 
@@ -57,7 +58,7 @@ def room() -> Sample:
 
 
 class Boiler:
-    """A device behind a slow bus: plain functions that run in the mapper's thread, or coroutines."""
+    """A device behind a slow bus: plain functions, which run in the mapper's thread."""
 
     def __init__(self) -> None:
         self.mode = "off"
@@ -81,25 +82,28 @@ class Boiler:
         self.mode = value
 
 
-def boiler(*, is_async: bool) -> Sample:
-    boiler = Boiler()
+def boiler() -> Sample:
+    each = Boiler()
+    device = Device("light").add_all([Property("mode", str, each.read, each.write, EVERY)])
+    return Sample(device, "mode", ("eco", "full"), "turbo", lambda: each.mode, each.set, each.fail_next)
 
-    async def read() -> str:
-        return boiler.read()
 
-    async def write(value: str) -> None:
-        boiler.write(value)
+def simulated() -> Sample:
+    each = SimulatedDevice({"mode": "off"}, allowed={"mode": frozenset({"off", "eco", "full"})})
 
-    functions = (read, write) if is_async else (boiler.read, boiler.write)
-    device = Device("light").add_all([Property("mode", str, functions[0], functions[1], EVERY)])
-    return Sample(device, "mode", ("eco", "full"), "turbo", lambda: boiler.mode, boiler.set, boiler.fail_next)
+    def turn(value: str) -> None:
+        each.values["mode"] = value
+
+    return Sample(
+        each.device("light", every_seconds=EVERY), "mode", ("eco", "full"), "turbo", lambda: str(each.values["mode"]), turn, each.fail_next
+    )
 
 
 SAMPLES: dict[str, Callable[[], Sample]] = {
     "gpio": lamps,
     "virtual": room,
-    "plain functions": lambda: boiler(is_async=False),
-    "coroutines": lambda: boiler(is_async=True),
+    "plain functions": boiler,
+    "coroutines": simulated,
 }
 
 
