@@ -1,14 +1,21 @@
-"""The SQLite file: opening, checking, migrating, setting aside what is damaged. Blocking; used by the store's thread only."""
+"""The SQLite file: opening, checking, migrating, setting aside what is damaged.
+
+Blocking: everything belongs to the store's writer thread except `read`, which the event loop may call. Files beside `edge.db`:
+`-wal` and `-shm` (SQLite's), `.lock` (one process at a time), `.snapshot` (the last good copy), `.damaged-<time>` (set aside).
+"""
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import pkgutil
 import shutil
 import sqlite3
+import tempfile
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,6 +57,9 @@ class Database:
         self.path = path
         self.writable = False
         self._connection: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._reading = threading.Lock()
+        self._lock: int | None = None
 
     @property
     def snapshot_path(self) -> Path:
@@ -63,56 +73,85 @@ class Database:
     def open(self) -> str:
         """Open for writing, restoring the last good snapshot if the file is damaged; read-only when nothing can be written.
 
-        Returns what went wrong and what was done about it, "" when nothing did.
+        Returns why it can only be read, "" when it can be written. Raises StoreFull when there is neither a file nor a place for one.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._open_checked()
-        except StoreDamaged as error:
-            self._close_quietly()
-            return self._restore(error)
-        except StoreFull as error:
-            self._close_quietly()
-            if not self.path.exists():
-                raise
-            self._open_copy()
-            return f"{error}; working with the last stored state, accepting nothing new"
         except OSError as error:
             raise StoreFull(f"{self.path}: its folder cannot be made: {error.strerror}") from error
+        self._take_lock()
+        try:
+            try:
+                self._open_or_restore()
+            except StoreFull as error:
+                self._close_quietly()
+                if not self.path.exists() and not self.snapshot_path.exists():
+                    raise
+                self._open_copy()
+                return f"{error}; working with the last stored state, storing nothing new"
+        except PinnaceError:
+            self.close()
+            raise
         return ""
+
+    def _take_lock(self) -> None:
+        try:
+            self._lock = os.open(self.path.with_name(self.path.name + ".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close()
+            raise StoreError(f"{self.path} is in use by another process; is another pinnace edgecore running?") from error
+        except OSError as error:  # nothing can be written there, by nobody
+            logger.warning("store.unlocked path=%s: %s", self.path, error)
+
+    def _open_or_restore(self) -> None:
+        try:
+            if self.path.exists() or not self.snapshot_path.exists():
+                self._open_checked()
+                return
+            damage = StoreDamaged(f"{self.path} is missing although it has a snapshot")
+        except StoreDamaged as error:
+            damage = error
+        self._close_quietly()
+        logger.error("store.damaged path=%s: %s", self.path, damage)
+        try:
+            self._restore()
+        except OSError as error:
+            raise StoreFull(f"{self.path} is damaged and cannot be replaced: {error.strerror}") from error
 
     def _open_checked(self) -> None:
         """Open for writing; StoreDamaged when the integrity check finds something."""
         try:
             if not self.path.exists():
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._connect(self.path)
-            found = self._rows("PRAGMA integrity_check(1)")
-            if found != [("ok",)]:
-                raise StoreDamaged(f"{self.path} is damaged: {found[0][0] if found else 'unreadable'}")
+            self._connect()
+            self._check(self._connection, self.path)
             self._migrate()
-            self._probe()
+            self.probe()
             self.writable = True
         except sqlite3.Error as error:
             raise translate(error, self.path) from error
         except OSError as error:
             raise StoreFull(f"{self.path} cannot be written: {error.strerror}") from error
 
-    def _connect(self, path: Path) -> None:
-        self._connection = connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2.0)
-        connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # one process; and no shared-memory file
+    @staticmethod
+    def _check(connection: sqlite3.Connection | None, path: Path) -> None:
+        assert connection is not None
+        found = connection.execute("PRAGMA integrity_check(1)").fetchall()
+        if found != [("ok",)]:
+            raise StoreDamaged(f"{path} is damaged: {found[0][0] if found else 'unreadable'}")
+
+    def _connect(self) -> None:
+        self._connection = connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=2.0)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA cache_size=-256")
         connection.execute("PRAGMA wal_autocheckpoint=256")
         connection.execute("PRAGMA journal_size_limit=1048576")
 
-    def _probe(self) -> None:
-        """Find out now, not at the first write, whether writing is possible."""
-        self._execute("BEGIN IMMEDIATE")
-        self._execute("CREATE TABLE IF NOT EXISTS writable (at INTEGER)")
-        self._execute("DROP TABLE writable")
-        self._execute("COMMIT")
+    def probe(self) -> None:
+        """Find out now, not at the next write, whether writing is possible."""
+        self._transact([("CREATE TABLE IF NOT EXISTS writable (at INTEGER)", ()), ("DROP TABLE writable", ())])
 
     def _migrate(self) -> None:
         self._execute("BEGIN IMMEDIATE")
@@ -120,7 +159,9 @@ class Database:
         version = self._rows("SELECT coalesce(max(version), 0) FROM migrations")[0][0]
         if version > SCHEMA:
             self._execute("ROLLBACK")
-            raise StoreError(f"{self.path} was written by a newer Pinnace (schema {version}, this one knows {SCHEMA}); install that version")
+            raise StoreError(
+                f"{self.path} was written by a newer Pinnace (schema {version}, this one knows {SCHEMA}); install that version"
+            )
         for number in range(version + 1, SCHEMA + 1):
             script = pkgutil.get_data(__package__ or "", f"schema/v{number}.sql")
             assert script is not None
@@ -131,33 +172,52 @@ class Database:
             logger.info("store.migrated path=%s schema=%d", self.path, number)
         self._execute("COMMIT")
 
-    def _restore(self, error: StoreDamaged) -> str:
-        """Set the damaged file aside and start from the snapshot, or empty when there is none that is good."""
-        aside = self.path.with_name(f"{self.path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
-        for part in _PARTS:
+    def _restore(self) -> None:
+        """Set the damaged file aside and start from the snapshot, or empty when there is none that is good.
+
+        The copy of the snapshot is complete before the damaged file moves: a stop in between leaves one of the two in place.
+        """
+        fresh = self.path.with_name(self.path.name + ".restoring")
+        is_good = self._copy_snapshot(fresh)
+        stamp = f"{self.path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}"
+        for part in reversed(_PARTS):
             source = self.path.with_name(self.path.name + part)
             if source.exists():
-                source.rename(aside.with_name(aside.name + part))
+                source.rename(self.path.with_name(stamp + part))
         for old in self.damaged_files()[:-KEPT_DAMAGED]:
             for part in _PARTS:
                 old.with_name(old.name + part).unlink(missing_ok=True)
-        logger.error("store.damaged path=%s aside=%s: %s", self.path, aside, error)
-        if self.snapshot_path.exists():
-            shutil.copyfile(self.snapshot_path, self.path)
-            self.path.chmod(0o600)
-            try:
-                self._open_checked()
-            except StoreDamaged as second:
-                self._close_quietly()
-                logger.error("store.snapshot-damaged path=%s: %s", self.snapshot_path, second)  # noqa: TRY400 - the message says it all
-                self.path.unlink()
-            else:
-                taken = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.snapshot_path.stat().st_mtime))
-                logger.warning("store.restored from=%s taken=%s", self.snapshot_path, taken)
-                return self.damage_notice()
-        logger.error("store.empty path=%s: there is no good snapshot; the node starts without stored objects", self.path)
+        if is_good:
+            taken = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self.snapshot_path.stat().st_mtime))
+            fresh.replace(self.path)
+            sync_folder(self.path.parent)
+            logger.warning("store.restored from=%s taken=%sZ aside=%s", self.snapshot_path, taken, stamp)
+        else:
+            logger.error("store.empty path=%s aside=%s: there is no good snapshot; the node starts empty", self.path, stamp)
         self._open_checked()
-        return self.damage_notice()
+
+    def _copy_snapshot(self, to: Path) -> bool:
+        """A checked copy of the snapshot; False when there is none that is good."""
+        if not self.snapshot_path.exists():
+            return False
+        try:
+            shutil.copyfile(self.snapshot_path, to)
+            to.chmod(0o600)
+            connection = sqlite3.connect(to)
+            try:
+                self._check(connection, self.snapshot_path)
+            finally:
+                connection.close()
+            with to.open("rb") as written:
+                os.fsync(written.fileno())
+        except (sqlite3.Error, StoreDamaged) as error:
+            logger.error("store.snapshot-damaged path=%s: %s", self.snapshot_path, error)  # noqa: TRY400 - the message says it all
+            to.unlink(missing_ok=True)
+            return False
+        except OSError:
+            to.unlink(missing_ok=True)
+            raise
+        return True
 
     def damage_notice(self) -> str:
         """What to tell people while damaged files lie about; "" when there are none."""
@@ -165,59 +225,109 @@ class Database:
         if not files:
             return ""
         return (
-            f"the database was damaged and set aside as {files[-1].name}; the node went on from its last good snapshot, or empty without one. "
+            f"the database was damaged and set aside as {files[-1].name}; the node went on from its last good snapshot, or empty "
+            f"without one. "
             f"Check the disk, then remove {self.path.parent}/{self.path.name}.damaged-*"
         )
 
     def _open_copy(self) -> None:
-        """Read what is stored although the file system is read-only or full: WAL needs a folder it can write to, so from a copy in memory."""
+        """Read what is stored, or else the snapshot, although the file system is read-only or full: from a copy in memory, since WAL
+        needs a folder that can be written."""
+        damage: StoreDamaged | None = None
+        for path in (self.path, self.snapshot_path):
+            if not path.exists():
+                continue
+            try:
+                self._reader = self._loaded(path)
+            except StoreDamaged as error:
+                logger.error("store.damaged path=%s: %s", path, error)  # noqa: TRY400 - the message says it all
+                damage = damage or error
+            else:
+                return
+        raise damage or StoreFull(f"{self.path} cannot be read")
+
+    def _loaded(self, path: Path) -> sqlite3.Connection:
         memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         try:
-            source = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)
             try:
-                source.backup(memory)
-            except sqlite3.Error:
-                source.close()
-                source = sqlite3.connect(f"file:{self.path}?immutable=1", uri=True)
-                source.backup(memory)
-            finally:
-                source.close()
+                _copy_pages(f"file:{path}?mode=ro", memory)
+            except sqlite3.OperationalError:  # no shared-memory file can be made beside it
+                with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:  # noqa: S108
+                    for part in ("", "-wal"):
+                        if path.with_name(path.name + part).exists():
+                            shutil.copyfile(path.with_name(path.name + part), Path(folder, "copy" + part))
+                    _copy_pages(f"file:{folder}/copy", memory)
+            self._check(memory, path)
         except sqlite3.Error as error:
             memory.close()
-            raise translate(error, self.path) from error
-        self._connection = memory
-        self.writable = False
+            raise translate(error, path) from error
+        except (OSError, StoreDamaged) as error:
+            memory.close()
+            if isinstance(error, OSError):
+                raise StoreFull(f"{path} cannot be read: {error.strerror}") from error
+            raise
+        return memory
 
-    def reopen(self) -> None:
-        """Try again to open for writing, after `open` had to settle for reading. Raises StoreFull or StoreDamaged."""
-        self._close_quietly()
+    def recover(self) -> None:
+        """Try again to write, after something stood in the way. Raises what still does; then reading goes on as before."""
+        if self.writable:
+            try:
+                self.probe()
+            except sqlite3.Error as error:
+                raise translate(error, self.path) from error
+            return
         try:
-            self._open_checked()
+            self._open_or_restore()
         except PinnaceError:
             self._close_quietly()
-            self._open_copy()
             raise
+        with self._reading:
+            if self._reader is not None:
+                self._reader.close()  # the copy in memory
+                self._reader = None
 
     def transact(self, statements: Iterable[Statement]) -> None:
         """All of it in one durable transaction, or nothing."""
         if not self.writable:
             raise StoreFull(f"{self.path} cannot be written; make its folder and file system writable")
+        try:
+            self._transact(statements)
+        except sqlite3.Error as error:
+            raise translate(error, self.path) from error
+        except UnicodeEncodeError as error:
+            raise StoreError(f"{self.path}: not a text that can be stored: {error.reason}") from error
+
+    def _transact(self, statements: Iterable[Statement]) -> None:
         assert self._connection is not None
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             for sql, parameters in statements:
                 self._connection.execute(sql, parameters)
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except BaseException:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            raise translate(error, self.path) from error
+            raise
 
-    def rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
+    def rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> Iterator[Any]:
+        """Rows one by one, so that a big table is never in memory twice."""
+        connection = self._connection or self._reader
+        assert connection is not None
         try:
-            return self._rows(sql, parameters)
+            yield from connection.execute(sql, parameters)
         except sqlite3.Error as error:
             raise translate(error, self.path) from error
+
+    def read(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
+        """A short look-up beside the writer, from any thread; it sees what is committed and waits for nobody's commit."""
+        with self._reading:
+            try:
+                if self._reader is None:
+                    self._reader = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+                    self._reader.execute("PRAGMA cache_size=-64")
+                return self._reader.execute(sql, parameters).fetchall()
+            except sqlite3.Error as error:
+                raise translate(error, self.path) from error
 
     def snapshot(self) -> None:
         """Write a compact copy beside the database, replacing the one before only when it is complete."""
@@ -239,7 +349,14 @@ class Database:
             raise StoreFull(f"{fresh} cannot be written: {error.strerror}") from error
 
     def close(self) -> None:
-        self._close_quietly()
+        with self._reading:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+            self._close_quietly()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _execute(self, sql: str, parameters: tuple[Any, ...] = ()) -> None:
         assert self._connection is not None
@@ -257,6 +374,14 @@ class Database:
                 logger.warning("store.close-failed path=%s: %s", self.path, error)
             self._connection = None
         self.writable = False
+
+
+def _copy_pages(uri: str, to: sqlite3.Connection) -> None:
+    source = sqlite3.connect(uri, uri=True)
+    try:
+        source.backup(to)
+    finally:
+        source.close()
 
 
 def sync_folder(folder: Path) -> None:
