@@ -102,6 +102,11 @@ class MqttWatch:
         self._messages: asyncio.Queue[tuple[float, str, bytes]] = asyncio.Queue(_BUFFERED)
         self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._client: mqtt.Client | None = None
+        self._subscribed = asyncio.Event()
+
+    async def connected(self) -> None:
+        """Return once the broker has taken the subscriptions."""
+        await self._subscribed.wait()
 
     async def run(self) -> None:
         async with self._connected():
@@ -131,7 +136,8 @@ class MqttWatch:
         suffix = next((topic.removeprefix(form) for form in self._forms if topic.startswith(form)), "")
         if suffix == "twin/update/delta":
             for lamp, value in (body.get("delta") or {}).items():
-                await self._journal.note(Sighting(Place.DELTA, lamp, value, at))
+                if isinstance(value, str):
+                    await self._journal.note(Sighting(Place.DELTA, lamp, value, at))
         elif suffix == "twin/update":
             for lamp, value in _texts(body.get("twin") or {}, "actual"):
                 await self._journal.note(Sighting(Place.REPORT, lamp, value, at))
@@ -156,7 +162,12 @@ class MqttWatch:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(self._put, (time.time(), message.topic, bytes(message.payload)))
 
+        def subscribed(*_: Any) -> None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._subscribed.set)
+
         client.on_connect = connected
+        client.on_subscribe = subscribed
         client.on_message = arrived
         client.connect_async(LOOPBACK, self._port, 30)
         client.loop_start()
