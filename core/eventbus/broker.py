@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 
 READY_SECONDS: Final = 3.0
 """When a mosquitto that does not say so (before 2.0) is taken to be listening."""
-STOP_SECONDS: Final = 5.0
+STOP_ATTEMPTS: Final = 10
+STOP_SECONDS: Final = 0.5
 STEADY_SECONDS: Final = 30.0
 """A broker that lived that long starts again at once; one that did not waits longer and longer."""
 MIN_QUEUED: Final = 10_000
@@ -240,13 +241,14 @@ def _preparation(folder: Path, parent: int, account: Account | None) -> Callable
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """SIGTERM, so that it writes down what must survive; SIGKILL if it takes too long."""
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        async with asyncio.timeout(STOP_SECONDS):
-            await process.wait()
-    except TimeoutError:
+    """SIGTERM, so that it writes down what must survive; SIGKILL if it takes too long. One that starts just now overlooks a SIGTERM."""
+    for _ in range(STOP_ATTEMPTS):
+        if process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError, TimeoutError):
+            process.terminate()
+            async with asyncio.timeout(STOP_SECONDS):
+                await process.wait()
+    with contextlib.suppress(ProcessLookupError):
         process.kill()
-        await process.wait()
+    await process.wait()
