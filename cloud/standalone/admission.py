@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pinnace.cloud.standalone import defaults, schema
+from pinnace.cloud.standalone import defaults, definitions, schema
 from pinnace.cloud.standalone.kinds import Kind
 from pinnace.cloud.standalone.state import Object
 from pinnace.cloud.standalone.status import Cause
@@ -48,9 +48,9 @@ class KindRules:
         causes = list(defaults.validate(kind, obj, old))
         if kind.is_custom:
             known = self.schema_of(kind)
-            return causes if known is None else [*causes, *known.validate(obj, old)]
+            return causes if known is None else [*causes, *known.validate(obj, old, subresource)]
         if kind.table == DEFINITIONS and subresource != "status":
-            causes += schema.check_definition(obj, old)
+            causes += definitions.check_definition(obj, old)
         return causes
 
     def stored(self, kind: Kind, obj: Object) -> None:
@@ -76,7 +76,7 @@ def _prepare_namespace(obj: Object) -> None:
 
 
 def _prepare_definition(obj: Object, old: Object | None) -> None:
-    schema.default_definition(obj)
+    definitions.default_definition(obj)
     storage = storage_version(obj)
     if old is None:
         finalizers = obj["metadata"].setdefault("finalizers", [])
