@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Collection
-from typing import Final
+from collections.abc import Callable, Collection, Hashable
+from typing import Final, Protocol
 
 from pinnace.core.base.contract.classes import CLASSES, MessageClass, Overflow, Retention
 from pinnace.core.base.errors import StoreFull
 from pinnace.core.base.ports import Composer, Departure
-from pinnace.core.meta.writer import Writer
+from pinnace.core.meta.database import Statement
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,16 @@ LAPSED: Final = 256
 _PUT: Final = "INSERT OR REPLACE INTO outbox (seq, class, subject, item, body) VALUES (?, ?, ?, ?, ?)"
 _DELETE: Final = "DELETE FROM outbox WHERE seq = ?"
 _NEVER: Final = -1
+
+
+class Rows(Protocol):
+    """The part of the writer that the outbox needs (writer.py)."""
+
+    batch: int
+
+    def put(self, key: Hashable, statement: Statement) -> None: ...
+
+    def cancel(self, key: Hashable) -> None: ...
 
 
 class _Row:
@@ -96,7 +106,7 @@ class Outbox:
     `confirmed` False when it was written.
     """
 
-    def __init__(self, writer: Writer, *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, writer: Rows, *, max_bytes: int = MAX_BYTES) -> None:
         self._writer = writer
         self._max_bytes = max_bytes
         self._lanes: dict[str, _Lane] = {}
