@@ -177,11 +177,11 @@ async def patiently(access: Access, step: Callable[[], Awaitable[T]]) -> T:
                 raise
             if str(error) != said:
                 said = str(error)
-                logger.warning("kube.unreachable url=%s: waiting for it; %s", access.url, error)
+                logger.warning("kube.not-ready url=%s: waiting for it; %s", access.url, error)
             await asyncio.sleep(backoff.next())
         else:
             if said:
-                logger.info("kube.reached url=%s", access.url)
+                logger.info("kube.ready url=%s", access.url)
             return result
 
 

@@ -63,6 +63,6 @@ async def _until_cancelled(service: AbstractAsyncContextManager[Running], ready_
             if port:
                 print(f"ready: {name} {port}", flush=True)
         if ready_fd is not None:
-            with os.fdopen(ready_fd, "w") as stream:
+            with contextlib.suppress(BrokenPipeError), os.fdopen(ready_fd, "w") as stream:  # nobody may wait for it any more
                 stream.write("ready\n")
         await asyncio.Event().wait()

@@ -38,7 +38,7 @@ class ScriptedNode:
         self._folder = folder
         self._changed = asyncio.Condition()
         self._socket: ClientConnection | None = None
-        self._context: ssl.SSLContext | None = None
+        self.context: ssl.SSLContext | None = None
 
     async def join(self, https_port: int, token: str) -> None:
         """Fetch the authority and a certificate, as a joining tool does."""
@@ -68,7 +68,7 @@ class ScriptedNode:
         )
         pair.write_bytes(ssl.DER_cert_to_PEM_cert(answer).encode() + private)
         context.load_cert_chain(pair)
-        self._context = context
+        self.context = context
 
     @contextlib.asynccontextmanager
     async def connected(self, port: int) -> Any:
@@ -76,7 +76,7 @@ class ScriptedNode:
         headers = {"Node_id": self.name, "Project_id": "e632aba927ea4ac2b575ec1603d56f10", "ConnectionUse": "msg"}
         async with connect(
             f"wss://127.0.0.1:{port}/e632aba927ea4ac2b575ec1603d56f10/{self.name}/events",
-            ssl=self._context, additional_headers=headers, compression=None, ping_interval=None,
+            ssl=self.context, additional_headers=headers, compression=None, ping_interval=None,
         ) as socket:  # fmt: skip
             self._socket = socket
             reader = asyncio.create_task(self._read(socket))
