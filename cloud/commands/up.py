@@ -45,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--port", choices=["auto", "real", "simulated"], default="auto", help="the lamps' pins; auto: real on a Raspberry Pi"
     )
     parser.add_argument(
+        "--mqtt-port", type=int, default=1883, metavar="PORT", help="where a broker may be; without one it gets one (%(default)s)"
+    )
+    parser.add_argument(
         "--log-level", default="info", choices=["debug", "info", "warning", "error"], help="of the processes' logs (%(default)s)"
     )
 
@@ -95,7 +98,8 @@ async def _once(args: argparse.Namespace) -> int:
             say("done: ending everything")
     except (PinnaceError, ExceptionGroup) as error:
         say(f"FAILED: {_reason(error)}")
-        say(f"the logs are in {stack.places.logs}")
+        for line in stack.last_words():
+            say(line)
         return 1
     left = [each for each in processes if each.is_alive]
     if left:
@@ -112,17 +116,18 @@ async def _show(args: argparse.Namespace) -> int:
     from pinnace.cloud.local.stack import Options, Stack
 
     folder = args.dir or default_folder()
-    stack = Stack(Options(folder, advertise=args.advertise, pins=args.port, log_level=args.log_level), say)
+    stack = Stack(Options(folder, advertise=args.advertise, pins=args.port, mqtt_port=args.mqtt_port, log_level=args.log_level), say)
     try:
         async with stack.running(), _watched(stack) as (journal, _):
             for line in _greeting(stack, args.dir):
                 say(line)
             await _or_broken(stack, _draw(journal))
-            return 0
     except ExceptionGroup as error:
         raise PinnaceError(_reason(error)) from error
-    finally:
+    except asyncio.CancelledError:
         say("ended")
+        raise
+    return 0
 
 
 def _greeting(stack: Stack, folder: Path | None) -> list[str]:

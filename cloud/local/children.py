@@ -124,9 +124,12 @@ class Child:
                     await self._process.wait()
                     return
 
-    def _last_words(self, lines: int = 8) -> str:
+    def tail(self, lines: int) -> list[str]:
+        """The last lines of its log."""
         try:
-            text = self.log.read_text(errors="replace").splitlines()[-lines:]
+            return self.log.read_text(errors="replace").splitlines()[-lines:]
         except OSError:
-            text = []
-        return "\n  ".join([f"its log is {self.log}", *text])
+            return []
+
+    def _last_words(self) -> str:
+        return "\n  ".join([f"its log is {self.log}", *self.tail(8)])

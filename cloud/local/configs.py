@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from pinnace.cloud.local.places import Places
-from pinnace.cloud.local.ports import ANY, LOOPBACK, Ports
+from pinnace.cloud.local.ports import LOOPBACK, Ports, listen_address
 from pinnace.cloud.ports import Object
 from pinnace.core.base.errors import ConfigError
 
@@ -33,7 +33,7 @@ def broker(ports: Ports, places: Places) -> str:
 
 def cloudcore(ports: Ports, places: Places, kubeconfig: Path, *, advertise: str = "") -> Object:
     """cloudcore.yaml. With `advertise` nodes of other machines are let in."""
-    listen = ANY if advertise else LOOPBACK
+    listen = listen_address(advertise)
     return {
         "apiVersion": "cloudcore.config.kubeedge.io/v1alpha2",
         "kind": "CloudCore",

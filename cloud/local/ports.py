@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,11 @@ class Ports:
     bootstrap: int
     conversion: int
     link: int
+
+
+def listen_address(advertise: str) -> str:
+    """Where cloudcore listens: on loopback, unless other machines are to reach it."""
+    return ANY if advertise and not ipaddress.ip_address(advertise).is_loopback else LOOPBACK
 
 
 class Chooser:

@@ -21,7 +21,7 @@ from pinnace.cloud.local import configs
 from pinnace.cloud.local import record as records
 from pinnace.cloud.local.children import Child, pinnace
 from pinnace.cloud.local.places import Places, samples
-from pinnace.cloud.local.ports import ANY, LOOPBACK, MQTT_PORT, Chooser, Ports, is_broker
+from pinnace.cloud.local.ports import LOOPBACK, MQTT_PORT, Chooser, Ports, is_broker, listen_address
 from pinnace.cloud.local.relay import Relay
 from pinnace.cloud.ports import KubeApi, Object, Resource
 from pinnace.core.base.errors import LinkError, PinnaceError, RefusedError, RemoteError
@@ -49,6 +49,7 @@ class Options:
     usual_ports: bool = True
     relayed: bool = False
     pins: str = "auto"
+    mqtt_port: int = MQTT_PORT
     log_level: str = "info"
 
 
@@ -68,11 +69,11 @@ class Stack:
         self._api: HttpKubeApi | None = None
 
         chooser = Chooser(say, usual=options.usual_ports)
-        listen = ANY if options.advertise else LOOPBACK
-        self.has_broker = options.usual_ports and is_broker(MQTT_PORT)
+        listen = listen_address(options.advertise)
+        self.has_broker = options.usual_ports and is_broker(options.mqtt_port)
         hub = chooser.choose("cloudcore's hub", 10000, listen)
         self.ports = Ports(
-            mqtt=MQTT_PORT if self.has_broker else chooser.choose("the MQTT broker", MQTT_PORT),
+            mqtt=options.mqtt_port if self.has_broker else chooser.choose("the MQTT broker", options.mqtt_port),
             api=chooser.choose("the Kubernetes API", 6443),
             hub=hub,
             bootstrap=chooser.choose("cloudcore's bootstrap", 10002, listen),
@@ -99,6 +100,10 @@ class Stack:
     @property
     def processes(self) -> list[records.Process]:
         return [each.identity for each in self._children if each.identity is not None]
+
+    def last_words(self, lines: int = 5) -> list[str]:
+        """The ends of all logs, for a failure that none of the processes noticed."""
+        return [text for each in self._children for text in (f"{each.name}, {each.log}:", *(f"  {line}" for line in each.tail(lines)))]
 
     async def broken(self) -> None:
         """Wait for one of the processes to end; raises ChildFailed."""
@@ -151,7 +156,7 @@ class Stack:
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         places, level = self.places, ["--log-level", self._options.log_level]
         if self.has_broker:
-            self._say("mqtt       a broker answers on port 1883: using it")
+            self._say(f"mqtt       a broker answers on port {self.ports.mqtt}: using it")
         else:
             command = [configs.mosquitto(), "-c", str(places.config / "mosquitto.conf")]
             configs.write_text(places.config / "mosquitto.conf", configs.broker(self.ports, places))

@@ -1,0 +1,187 @@
+"""The traffic light as people try it out: `pinnace up --once`, and up, status and down in three terminals."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.mosquitto import free_port
+
+from pinnace.cloud.local.record import start_time
+
+PINNACE = [sys.executable, "-m", "pinnace.core.base.cli"]
+SECONDS = 100
+MS = r"\d+\.\d ms"
+HOPS = r"\(→ MQTT \d+\.\d → pin \d+\.\d → report \d+\.\d → API \d+\.\d = \d+\.\d ms\)"
+pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(240)]
+
+
+def switched(lamp: str, value: str, bcm: int, level: str) -> str:
+    return rf"{lamp} {value}: written to the API, pin BCM {bcm} {level} after {MS}, reported in the API after {MS} {HOPS}"
+
+
+STEPS = [
+    "the traffic light is applied: red, yellow and green are OFF, desired, at their pins, and reported in the API",
+    switched("red", "ON", 26, "high"),
+    switched("red", "OFF", 26, "low"),
+    switched("yellow", "ON", 19, "high"),
+    switched("yellow", "OFF", 19, "low"),
+    switched("green", "ON", 13, "high"),
+    switched("green", "OFF", 13, "low"),
+    r"the edge is cut off: [1-9]\d* connections? to the cloud reset, new ones refused",
+    r"green ON: written to the API while the edge is cut off; nothing arrived in \d+\.\d s, the edge still answers mappers "
+    r"\(desired green OFF, asked 10 times\), pin BCM 13 low",
+    r"the edge is let in again: connected after \d+\.\d s, green ON applied: pin BCM 13 high after \d+\.\d s, "
+    r"reported in the API after \d+\.\d s",
+]
+
+
+def test_once_sees_every_step_and_leaves_nothing(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [*PINNACE, "up", "--once", "--port", "simulated"], capture_output=True, text=True, timeout=SECONDS, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    seen = [line for line in done.stdout.splitlines() if line.startswith("ok ")]
+    for number, (line, step) in enumerate(zip(seen, STEPS, strict=True), 1):
+        assert re.fullmatch(rf"ok {number:>2}  {step}", line), line
+    children = dict(re.findall(r"^(\w+) +process (\d+), ready after", done.stdout, re.MULTILINE))
+    assert list(children) == ["mosquitto", "apiserver", "cloudcore", "edgecore", "mapper"]
+    assert done.stdout.splitlines()[-1] == "all 5 processes have ended"
+    assert [name for name, pid in children.items() if start_time(int(pid)) is not None] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+class Terminal:
+    """A `pinnace up` in the foreground, and the lines it has printed."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            [*PINNACE, "up", "--dir", str(folder), "--port", "simulated", "--mqtt-port", str(free_port()), *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    def until(self, pattern: str) -> re.Match[str]:
+        """The first line that matches, waited for."""
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            for line in self.lines:
+                if found := re.search(pattern, line):
+                    return found
+            assert self.process.poll() is None, f"{pattern}: ended before\n{self.text}"
+            time.sleep(0.02)
+        raise AssertionError(f"{pattern}: not printed\n{self.text}")
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    @property
+    def children(self) -> dict[str, int]:
+        return {name: int(pid) for name, pid in re.findall(r"^(\w+) +process (\d+), ready after", self.text, re.MULTILINE)}
+
+    def wait(self) -> int:
+        code = self.process.wait(SECONDS)
+        self._reader.join()
+        return code
+
+
+@contextlib.contextmanager
+def up(folder: Path, *arguments: str) -> Iterator[Terminal]:
+    terminal = Terminal(folder, *arguments)
+    try:
+        yield terminal
+    finally:
+        if terminal.process.poll() is None:
+            terminal.process.send_signal(signal.SIGTERM)
+        terminal.wait()
+
+
+def pinnace(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PINNACE, *arguments], capture_output=True, text=True, timeout=SECONDS, env={**os.environ, **(environment or {})}, check=False
+    )
+
+
+def until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.kubectl
+def test_up_status_kubectl_down(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    stopped = pinnace("status", "--dir", str(folder))
+    assert (stopped.returncode, "nothing runs" in stopped.stdout) == (1, True)
+
+    with up(folder, "--advertise", "127.0.0.1") as terminal:
+        join = terminal.until(r"^  pinnace join --cloudcore-ipport 127\.0\.0\.1:(\d+) --certport (\d+) --token (\S+)")
+        terminal.until("red +desired OFF .* reported OFF")
+
+        second = pinnace("up", "--dir", str(folder))
+        assert second.returncode == 3
+        assert "is in use by another `pinnace up`" in second.stderr
+
+        found = json.loads(pinnace("status", "--dir", str(folder), "--json").stdout)
+        assert (found["state"], found["ready"]) == ("running", True)
+        assert {each["name"]: each["pid"] for each in found["processes"]} == {"up": terminal.process.pid, **terminal.children}
+        assert found["lamps"]["red"] == {"desired": "OFF", "reported": "OFF"}
+        assert (str(found["ports"]["hub"]), str(found["ports"]["bootstrap"])) == join.groups()[:2]
+
+        kubeconfig = terminal.until(r"^  export KUBECONFIG=(\S+)")[1]
+        line = terminal.until(r"^  (kubectl patch .*)")[1]
+        subprocess.run(["sh", "-c", line], check=True, capture_output=True, timeout=SECONDS, env={**os.environ, "KUBECONFIG": kubeconfig})
+        terminal.until(r"● red +desired ON +v\d+ +reported ON +v\d+ +→ MQTT .* ms")
+        shown = pinnace("status", "--dir", str(folder))
+        assert shown.returncode == 0
+        assert re.search("red +desired ON, reported ON", shown.stdout)
+
+        down = pinnace("down", "--dir", str(folder))
+        assert (down.returncode, down.stdout.startswith("ended up ")) == (0, True), down
+        assert terminal.wait() == 0
+        assert [name for name, pid in terminal.children.items() if start_time(pid) is not None] == []
+    assert pinnace("status", "--dir", str(folder)).returncode == 1
+    assert pinnace("down", "--dir", str(folder), "--purge").returncode == 0
+    assert not (folder / "data").exists()
+
+
+def test_the_end_of_one_process_ends_all_and_names_its_log(tmp_path: Path) -> None:
+    with up(tmp_path) as terminal:
+        terminal.until("red +desired OFF .* reported OFF")
+        os.kill(terminal.children["cloudcore"], signal.SIGKILL)
+        assert terminal.wait() == 1
+    assert re.search(rf"cloudcore was killed by SIGKILL; its log is {tmp_path}/logs/cloudcore.log", terminal.text)
+    assert [name for name, pid in terminal.children.items() if start_time(pid) is not None] == []
+
+
+def test_nothing_survives_a_killed_up_and_the_next_one_starts_from_its_data(tmp_path: Path) -> None:
+    with up(tmp_path) as first:
+        first.until("red +desired OFF .* reported OFF")
+        first.process.kill()
+        first.wait()
+        until(lambda: all(start_time(pid) is None for pid in first.children.values()))
+        assert json.loads(pinnace("status", "--dir", str(tmp_path), "--json").stdout)["state"] == "stopped"
+    with up(tmp_path) as again:
+        again.until("kept +Device traffic-light-instance-01")
+        again.until("red +desired OFF .* reported OFF")
