@@ -27,6 +27,8 @@ _PEER_FAULTS: Final = frozenset({1002, 1007, 1009})
 """WebSocket close codes with which our side answers a peer that broke the protocol (RFC 6455, 7.4.1)."""
 _REASON_BYTES: Final = 120
 _CLOSE_SECONDS: Final = 5.0
+_REST_SECONDS: Final = 10.0
+"""For what had arrived when a connection ended."""
 
 
 class Socket(Protocol):
@@ -35,6 +37,8 @@ class Socket(Protocol):
     async def send(self, message: str | bytes) -> None: ...
 
     async def recv(self) -> str | bytes: ...
+
+    async def ping(self, data: str | bytes | None = None) -> Awaitable[float]: ...
 
     async def close(self, code: int = 1000, reason: str = "") -> None: ...
 
@@ -55,7 +59,9 @@ class Connection:
         answer: Callable[[Envelope], Awaitable[list[Envelope]]],
         stored: Callable[[Downlink], Awaitable[None]],
         outbox: Outbox | None = None,
+        former: Connection | None = None,
     ) -> None:
+        """`former` is the node's connection before this one: what arrived there is handled first."""
         self.identity = identity
         self.peer = peer
         self._socket = socket
@@ -64,6 +70,8 @@ class Connection:
         self._answer = answer
         self._on_stored = stored
         self._outbox = outbox
+        self._former = former
+        self._finished = asyncio.Event()
         self._session = Session(Role.CLOUD, now=clock.now(), wire=identity.wire, limits=limits)
         self._downlinks = Downlinks(identity.node)
         self._liveness = Lane(self._work)
@@ -94,23 +102,42 @@ class Connection:
             logger.log(level, "hub.session.ended node=%s peer=%s reason=%s", self.identity.node, self.peer, reason)
 
     async def run(self) -> None:
-        """Serve until the connection ends for whatever reason; then the socket is closed."""
-        works = [self._read(), self._write(), self._liveness.run(), self._others.run(), self._confirmed.run()]
+        """Serve until the connection ends for whatever reason; then the socket is closed, and what had arrived is still handled: the
+        node may have learnt by a pong that we have it."""
+        reader = asyncio.create_task(self._guarded(self._read()))
+        worker = asyncio.create_task(self._guarded(self._work_lanes()))
+        writers = [asyncio.create_task(self._guarded(self._write()))]
         if self._outbox is not None:
-            works.append(self._drain(self._outbox))
-        tasks = [asyncio.create_task(self._guarded(work)) for work in works]
+            writers.append(asyncio.create_task(self._guarded(self._drain(self._outbox))))
         code, reason = 1001, "cloudcore is going away"
         try:
             code, reason = await self._over
         finally:
-            for task in [*tasks, *([self._timer] if self._timer else [])]:
+            for task in [*writers, *([self._timer] if self._timer else [])]:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             try:
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await self._socket.close(code, reason.encode()[:_REASON_BYTES].decode(errors="ignore"))
+                async with asyncio.timeout(_REST_SECONDS):
+                    await asyncio.wait([reader])
+                    for lane in (self._liveness, self._others, self._confirmed):
+                        await lane.idle()
             except (TimeoutError, OSError, ConnectionClosed):
-                logger.debug("hub.session.close_failed node=%s", self.identity.node)
+                logger.debug("hub.session.rest_dropped node=%s", self.identity.node)
+            finally:
+                for task in (reader, worker):
+                    task.cancel()
+                await asyncio.gather(reader, worker, *writers, return_exceptions=True)
+                self._former = None
+                self._finished.set()
+
+    async def _work_lanes(self) -> None:
+        if self._former is not None:
+            await self._former._finished.wait()
+            self._former = None
+        async with asyncio.TaskGroup() as group:
+            for lane in (self._liveness, self._others, self._confirmed):
+                group.create_task(lane.run())
 
     async def _guarded(self, work: Awaitable[None]) -> None:
         try:
@@ -230,6 +257,7 @@ class Connection:
                 if rows:
                     after = rows[-1][0]
                     await self._until_written({number for number, _ in rows})
+                    await (await self._socket.ping())  # the pong shows that the node has read them
                     await outbox.forget([number for number, _ in rows])
                     continue
             except (PinnaceError, OverflowError, ValueError) as error:

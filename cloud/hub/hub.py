@@ -97,6 +97,7 @@ class Hub:
         async def stored(message: Downlink) -> None:
             await self._tell_stored(node, message)
 
+        former = self._nodes.get(node)
         connection = Connection(
             identity,
             socket,
@@ -107,8 +108,8 @@ class Hub:
             answer=answer,
             stored=stored,
             outbox=self._outbox,
+            former=former,
         )
-        former = self._nodes.get(node)
         self._nodes[node] = connection
         if former is not None:
             former.finish(1001, f"replaced by a newer connection from {peer}")

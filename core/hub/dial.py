@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 import ssl
-from typing import Final
+from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake, InvalidStatus
+from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus
 
 from pinnace.core.base.contract import wireversion
 from pinnace.core.base.contract.keys import NodeName
@@ -30,6 +29,16 @@ _websocket_logger = logging.getLogger(f"{__name__}.websocket")
 _websocket_logger.setLevel(logging.ERROR)  # each reason is told once, by us
 
 
+class _Connection(ClientConnection):
+    """Remembers why it was lost: with TLS 1.3 the cloud refuses a certificate after our side of the handshake is done."""
+
+    lost: Exception | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = exc
+        super().connection_lost(exc)
+
+
 async def dial(settings: EdgeHubSettings, node: NodeName, context: ssl.SSLContext) -> tuple[ClientConnection, int]:
     """The open connection and the wire version agreed on. Raises RefusedError when the cloud (or we) say no, else LinkError."""
     server = settings.websocket.endpoint
@@ -39,6 +48,12 @@ async def dial(settings: EdgeHubSettings, node: NodeName, context: ssl.SSLContex
         ("ConnectionUse", "msg"),
         (wireversion.HEADER, str(wireversion.CURRENT)),
     ]
+    made: list[_Connection] = []
+
+    def create(*arguments: Any, **options: Any) -> ClientConnection:
+        made.append(_Connection(*arguments, **options))
+        return made[-1]
+
     try:
         opened = await _connect(server)
         try:
@@ -57,6 +72,7 @@ async def dial(settings: EdgeHubSettings, node: NodeName, context: ssl.SSLContex
                 max_size=MESSAGE_BYTES,
                 write_limit=WRITE_BUFFER,
                 logger=_websocket_logger,
+                create_connection=create,  # type: ignore[arg-type]  # any factory does
             )
         except BaseException:
             opened.close()
@@ -65,7 +81,7 @@ async def dial(settings: EdgeHubSettings, node: NodeName, context: ssl.SSLContex
         text = bytes(error.response.body or b"")[:300].decode(errors="replace").strip()
         raise RefusedError(f"the cloud at {server} refused the connection: {error.response.status_code} {text}".rstrip()) from error
     except (InvalidHandshake, OSError, EOFError, ValueError) as error:
-        raise _translated(error, server) from error
+        raise _translated(made[-1].lost or error if made else error, server) from error
     response = connection.response
     return connection, wireversion.agree(response.headers.get(wireversion.HEADER, "") if response is not None else "")
 
@@ -94,24 +110,14 @@ async def _connect(server: Endpoint) -> socket.socket:
 
 
 def _translated(error: Exception, server: Endpoint) -> LinkError | RefusedError:
-    """TLS refusals stand somewhere in the chain of causes: with TLS 1.3 the cloud says no after our side of the handshake is done."""
-    each: BaseException | None = error
-    while each is not None:
-        if isinstance(each, ssl.SSLCertVerificationError):
-            return RefusedError(f"the certificate of the cloud at {server} is not accepted: {certificate_advice(each)}")
-        if isinstance(each, ssl.SSLError) and "ALERT" in (each.reason or ""):
-            return RefusedError(f"the cloud at {server} refused this node's certificate: {reason_of(each)}")
-        each = each.__cause__ or each.__context__
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return RefusedError(f"the certificate of the cloud at {server} is not accepted: {certificate_advice(error)}")
+    if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+        return RefusedError(f"the cloud at {server} refused this node's certificate: {reason_of(error)}")
     if isinstance(error, TimeoutError):
         return LinkError(f"the cloud at {server} does not answer")
     if isinstance(error, socket.gaierror):
         return LinkError(f"the name {server.host} cannot be resolved: {error.strerror}")
+    if isinstance(error, InvalidMessage | ConnectionResetError | BrokenPipeError):
+        return LinkError(f"the cloud at {server} closed the connection before it answered; its log says why")
     return LinkError(f"the cloud at {server} cannot be reached: {reason_of(error)}")
-
-
-async def hang_up(connection: ClientConnection, reason: str) -> None:
-    """Close in an orderly way if that is quick, else at once."""
-    with contextlib.suppress(OSError, TimeoutError):
-        async with asyncio.timeout(CLOSE_SECONDS):
-            await connection.close(1000, reason.encode()[:120].decode(errors="ignore"))
-    connection.transport.abort()

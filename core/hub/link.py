@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 _SHARE: Final = 32
 """Departures that may wait inside the session: few, so that the outbox composes late and something urgent waits for little."""
+_CLOSE_SECONDS: Final = 4.0
+_REASON_BYTES: Final = 120
 
 
 class Socket(Protocol):
@@ -31,9 +33,11 @@ class Socket(Protocol):
 
     async def ping(self, data: str | bytes | None = None) -> Awaitable[float]: ...
 
+    async def close(self, code: int = 1000, reason: str = "") -> None: ...
+
 
 class Link:
-    """`run` until the connection ends. `arrived` is called with each message in order, and may wait: that slows the cloud down.
+    """`run` until the connection ends, then `close`. `arrived` is called with each message in order; it may wait, which slows the cloud.
 
     A departure that no answer confirms is forgotten when the cloud's pong shows that it has read what was written before the ping:
     what is still in a buffer when the link breaks goes out again on the next one.
@@ -59,6 +63,7 @@ class Link:
         self._session = Session(Role.EDGE, now=clock.now(), wire=wire, limits=limits)
         self._wake = asyncio.Event()
         self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._tasks: list[asyncio.Task[None]] = []
         self._written: list[str] = []
         self._receipt: asyncio.Task[None] | None = None
         self._timer: asyncio.Task[None] | None = None
@@ -79,15 +84,25 @@ class Link:
             self._over.set_result(reason)
 
     async def run(self) -> str:
-        """Serve until the connection ends, and say why it did. Closing the socket is the caller's."""
-        tasks = [asyncio.create_task(self._guarded(work)) for work in (self._read(), self._write())]
+        """Serve until the connection ends, and say why it did. Then `close`."""
+        self._tasks = [asyncio.create_task(self._guarded(self._read())), asyncio.create_task(self._guarded(self._write()))]
+        return await self._over
+
+    async def close(self) -> None:
+        """Close the socket and take in what had arrived: the cloud may have learnt by a pong that we have it."""
+        reason = self._over.result() if self._over.done() and not self._over.cancelled() else "the edge is going away"
+        reader, *others = [*self._tasks, *(task for task in (self._timer, self._receipt) if task is not None)]
+        for task in others:
+            task.cancel()
         try:
-            return await self._over
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._socket.close(1000, reason.encode()[:_REASON_BYTES].decode(errors="ignore"))
+                await asyncio.wait([reader])
+        except (TimeoutError, OSError, ConnectionClosed):
+            logger.debug("hub.link.rest_dropped")
         finally:
-            tasks += [task for task in (self._timer, self._receipt) if task is not None]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            reader.cancel()
+            await asyncio.gather(reader, *others, return_exceptions=True)
             self._departures.recall()
 
     async def _guarded(self, work: Awaitable[None]) -> None:

@@ -17,7 +17,7 @@ from pinnace.core.base.observe.health import Health
 from pinnace.core.base.ports import Departures, EnvelopeListener
 from pinnace.core.base.wire.session import Limits
 from pinnace.core.hub.certificates import Certificates
-from pinnace.core.hub.dial import dial, hang_up
+from pinnace.core.hub.dial import dial
 from pinnace.core.hub.link import Link
 from pinnace.core.hub.settings import EdgeHubSettings
 from pinnace.ext.records import Envelope
@@ -156,31 +156,30 @@ class HubLink:
         context = await self._certificates.context()
         self._has_certificate.set()
         socket, wire = await dial(self._settings, self._node, context)
-        reason = "the edge is going away"
+        link = Link(
+            socket,
+            wire=wire,
+            clock=self._clock,
+            limits=self._limits,
+            write_timeout=self._settings.websocket.write_deadline,
+            departures=self._departures,
+            arrived=self._arrived,
+        )
+        server = self._settings.websocket.endpoint
+        self._link = link
+        logger.info("hub.connected node=%s server=%s wire=%d", self._node, server, wire)
+        self._health.set(CLOUD)
+        for listener in self._connected_listeners:
+            self._spawn(listener)
         try:
-            link = Link(
-                socket,
-                wire=wire,
-                clock=self._clock,
-                limits=self._limits,
-                write_timeout=self._settings.websocket.write_deadline,
-                departures=self._departures,
-                arrived=self._arrived,
-            )
-            self._link = link
-            server = self._settings.websocket.endpoint
-            logger.info("hub.connected node=%s server=%s wire=%d", self._node, server, wire)
-            self._health.set(CLOUD)
-            for listener in self._connected_listeners:
-                self._spawn(listener)
             reason = await link.run()
-            logger.info("hub.disconnected node=%s server=%s reason=%s", self._node, server, reason)
         finally:
             self._link = None
             for answer in self._requests.values():
                 if not answer.done():
                     answer.set_exception(LinkError("the link to the cloud broke before the answer came"))
-            await hang_up(socket, reason)
+            await link.close()
+        logger.info("hub.disconnected node=%s server=%s reason=%s", self._node, server, reason)
         return reason
 
     def _spawn(self, listener: Callable[[], Awaitable[None]]) -> None:

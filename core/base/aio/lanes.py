@@ -37,6 +37,12 @@ class Lane(Generic[T]):
         self._size += size
         self._ready.set()
 
+    async def idle(self) -> None:
+        """Return when nothing is left to do."""
+        while self._items:
+            self._room.clear()
+            await self._room.wait()
+
     async def run(self) -> None:
         """Work for ever; `work` deals with its own errors."""
         while True:
