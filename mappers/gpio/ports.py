@@ -58,7 +58,10 @@ class RaspberryPort:
             raise ConfigError(f"--port real: the GPIO chip cannot be opened: {error}; run as root or as a member of group gpio") from error
 
     def set_up(self, bcm: int) -> None:
-        self._gpio.setup(bcm, self._gpio.OUT)
+        try:
+            self._gpio.setup(bcm, self._gpio.OUT)
+        except Exception as error:
+            raise ConfigError(f"pin BCM {bcm} cannot be made an output: {error}; does another program use it?") from error
 
     def write(self, bcm: int, level: int) -> None:
         self._gpio.output(bcm, level)
