@@ -242,6 +242,9 @@ cdef class DeviceTwins:
     @cython.locals(twin=_Twin)
     cpdef bytes report(self, str property_name)
 
+    @cython.locals(twin=_Twin, found="long long")
+    cpdef long long version(self) except? -1
+
     @cython.locals(twin=_Twin)
     cpdef list names(self)
 

@@ -1028,6 +1028,13 @@ class DeviceTwins:
             return b""
         return twin.report()
 
+    def version(self) -> int:
+        """The newest Device version that any desired value came with."""
+        found = 0
+        for twin in self._order:
+            found = max(found, twin.desired_cloud)
+        return found
+
     def names(self) -> list[str]:
         """The properties, deleted ones left out, in order."""
         return [twin.label for twin in self._order if not twin.is_deleted]
