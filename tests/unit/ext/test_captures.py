@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from oracles import envelopes as oracle
 
+from pinnace.ext.envelope import decode
 from pinnace.ext.errors import EnvelopeError
+from pinnace.ext.records import Envelope
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "kubeedge"
 CAPTURES = {"edge-to-upstream-cloud": 275, "kubeedge-1.23.1-websocket": 86, "upstream-edge-to-cloud": 266}
@@ -55,3 +57,33 @@ def test_every_recorded_envelope_survives(envelope: ModuleType, frame: ModuleTyp
     reader = frame.FrameReader()
     assert reader.feed(frame.pack(messages)) == messages
     assert count - len(messages) == (1 if capture == "edge-to-upstream-cloud" else 0)
+
+
+def form(message: Envelope) -> str:
+    """The kind of address a message has, as docs/captures.md writes it."""
+    parts = message.resource.split("/")
+    if message.group == "user":
+        return "a topic or an address"
+    if parts == [""]:
+        return "(none)"
+    if parts[0] == "device":
+        return "`device/<device>/" + "/".join(parts[-2:]) + "`"
+    if parts[0] == "node" and len(parts) == 5:
+        return f"`node/<node>/<ns>/{parts[3]}/<name>`"
+    return f"`<ns>/{parts[1]}/<name>`" if len(parts) == 3 else f"`{message.resource}`"
+
+
+def test_the_table_of_flows_is_whole() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "captures.md").read_text()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith(("| edge |", "| cloud |"))
+    ]
+    listed = {(peer, address, operation) for peer, address, operations, _ in rows for operation in operations.split(", ")}
+    found = set()
+    for capture in CAPTURES:
+        for line in lines(capture):
+            if line["text"] != REFUSED:
+                message = decode(line["text"].encode())
+                found.add((line["from"], form(message), message.operation or "(none)"))
+    assert found <= listed
+    assert listed - found == {("cloud", "`node/<node>/<ns>/pod/<name>`", "update")}  # recorded with a shortened body only
