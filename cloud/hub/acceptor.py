@@ -25,6 +25,8 @@ from pinnace.core.base.contract import wireversion
 from pinnace.core.base.contract.keys import NODE_COMMON_NAME, NODE_NAME, NodeName
 
 logger = logging.getLogger(__name__)
+_websocket_logger = logging.getLogger(f"{__name__}.websocket")
+_websocket_logger.setLevel(logging.WARNING)  # who comes, goes and is refused is told once, by us
 
 MESSAGE_BYTES: Final = 32 << 20
 OPEN_SECONDS: Final = 10.0
@@ -83,7 +85,7 @@ class Acceptor:
             close_timeout=CLOSE_SECONDS,
             max_size=MESSAGE_BYTES,
             write_limit=WRITE_BUFFER,
-            logger=logging.getLogger(f"{__name__}.websocket"),
+            logger=_websocket_logger,
         )
         logger.info("hub.listening address=%s port=%d", self._settings.websocket.address, self.port)
 

@@ -147,6 +147,7 @@ class HubLink:
                 pause = refused.next()
             if self._reconnect_at_once:
                 self._reconnect_at_once = False
+                logger.info("hub.reconnecting node=%s reason=%s", self._node, problem)
                 continue
             self._health.set(CLOUD, problem)
             await self._clock.sleep(pause)
@@ -179,7 +180,6 @@ class HubLink:
                 if not answer.done():
                     answer.set_exception(LinkError("the link to the cloud broke before the answer came"))
             await link.close()
-        logger.info("hub.disconnected node=%s server=%s reason=%s", self._node, server, reason)
         return reason
 
     def _spawn(self, listener: Callable[[], Awaitable[None]]) -> None:

@@ -65,6 +65,7 @@ class _Pair:
         self.over = asyncio.Event()
         self.left: dict[bool, int] = {}
         """Bytes until `cut_after` strikes, for up (True) and down."""
+        self.held: set[bool] = set()
 
     def cut(self) -> None:
         self.is_cut = True
@@ -136,6 +137,11 @@ class CutProxy:
         for pair in self._pairs:
             pair.left[up] = count
 
+    def hold(self, *, up: bool) -> None:
+        """Let nothing more through that way on what is open now; the connections stay open."""
+        for pair in self._pairs:
+            pair.held.add(up)
+
     def _cut(self, pair: _Pair) -> None:
         if not pair.is_cut:
             self.cuts += 1
@@ -176,6 +182,9 @@ class CutProxy:
             while data := await way.reader.read(_CHUNK):
                 if pair.plan.delay:
                     await asyncio.sleep(pair.plan.delay)
+                if way.is_up in pair.held:
+                    await pair.over.wait()
+                    break
                 end = position + len(data)
                 if way.corrupt is not None and position <= way.corrupt < end:
                     at = way.corrupt - position
