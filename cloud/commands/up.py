@@ -156,7 +156,8 @@ async def _draw(journal: Journal) -> None:
     drawn: list[str] = []
     while True:
         version = journal.version
-        fresh = screen.lines(LAMPS, journal, colour=is_terminal)
+        columns = shutil.get_terminal_size().columns if is_terminal else screen.WIDE
+        fresh = screen.lines(LAMPS, journal, colour=is_terminal, columns=columns)
         if is_terminal:
             sys.stdout.write(screen.redraw(fresh, len(drawn)))
             sys.stdout.flush()

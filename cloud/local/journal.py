@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from itertools import pairwise
 
 from pinnace.core.base.errors import PinnaceError
 
@@ -105,5 +104,11 @@ _SKEW = 0.5
 
 
 def hops(trace: list[Sighting]) -> list[tuple[str, float]]:
-    """The times between one place and the next, in milliseconds. A watcher that was late makes it 0, never negative."""
-    return [(after.place.value, max(0.0, (after.at - before.at) * 1000)) for before, after in pairwise(trace)]
+    """The times between one place and the next, in milliseconds; together the time from the first to the last. A watcher that was late
+    takes its time from the next hop, which then is 0."""
+    found: list[tuple[str, float]] = []
+    reached = trace[0].at if trace else 0.0
+    for each in trace[1:]:
+        found.append((each.place.value, max(0.0, (each.at - reached) * 1000)))
+        reached = max(reached, each.at)
+    return found

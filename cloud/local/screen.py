@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pinnace.cloud.local.journal import Journal, Place, hops
 from pinnace.cloud.local.watchers import ON
 
+WIDE = 120
+"""Columns that a lamp's line needs."""
 _COLOURS = {"red": "31", "yellow": "33", "green": "32"}
 _SHORT = {Place.DELTA.value: "MQTT", Place.PIN.value: "pin", Place.REPORT.value: "report", Place.SHOWN.value: "API"}
 
@@ -16,8 +18,8 @@ def paint(text: str, *codes: str) -> str:
     return f"\x1b[{';'.join(codes)}m{text}\x1b[0m" if codes else text
 
 
-def lamp_line(lamp: str, journal: Journal, *, colour: bool) -> str:
-    """One lamp: its pin, desired and reported with their versions, and the times of the hops of the last change."""
+def lamp_line(lamp: str, journal: Journal, *, colour: bool = False) -> str:
+    """One lamp: desired and reported with their versions; the disc is its pin."""
     wanted, pin, shown = (journal.latest(place, lamp) for place in (Place.WANTED, Place.PIN, Place.SHOWN))
     is_on = pin is not None and pin.value == ON
     disc = "●" if is_on else "○"
@@ -26,11 +28,10 @@ def lamp_line(lamp: str, journal: Journal, *, colour: bool) -> str:
     agrees = wanted is not None and shown is not None and wanted.value == shown.value
     texts = [f"{disc} {lamp:<7}"]
     for word, seen in (("desired", wanted), ("reported", shown)):
-        value = seen.value if seen else "–"
+        value = f"{seen.value if seen else '–':<4}"
         version = f"v{seen.version}" if seen and seen.version else ""
-        padded = f"{value:<4}"
-        texts.append(f"{word} {paint(padded, '33') if colour and not agrees else padded} {version:<7}")
-    return "  ".join([*texts, hop_text(lamp, journal)]).rstrip()
+        texts.append(f"{word} {paint(value, '33') if colour and not agrees else value} {version:<7}")
+    return "  ".join(texts)
 
 
 def hop_text(lamp: str, journal: Journal) -> str:
@@ -42,11 +43,16 @@ def hop_text(lamp: str, journal: Journal) -> str:
     return f"{steps} = {sum(ms for _, ms in times):.1f} ms"
 
 
-def lines(lamps: Iterable[str], journal: Journal, *, colour: bool) -> list[str]:
-    return [lamp_line(each, journal, colour=colour) for each in lamps]
+def lines(lamps: Iterable[str], journal: Journal, *, colour: bool = False, columns: int = WIDE) -> list[str]:
+    """One line a lamp, or two where the terminal is narrow."""
+    pairs = [(lamp_line(each, journal, colour=colour), hop_text(each, journal)) for each in lamps]
+    if columns >= WIDE:
+        return [f"{values}  {times}".rstrip() for values, times in pairs]
+    return [text for values, times in pairs for text in (values.rstrip(), f"  {times}".rstrip())]
 
 
 def redraw(drawn: list[str], previous: int) -> str:
-    """What a terminal must be sent to show `drawn` in place of the `previous` lines above the cursor."""
+    """What a terminal must be sent to show `drawn` in place of the `previous` lines above the cursor. Lines are cut at its edge, as
+    wrapped ones would be more lines than were counted (DECAWM, DEC STD 070)."""
     up = f"\x1b[{previous}A" if previous else ""
-    return up + "".join(f"\r\x1b[2K{line}\n" for line in drawn)
+    return "\x1b[?7l" + up + "".join(f"\r\x1b[2K{line}\n" for line in drawn) + "\x1b[?7h"

@@ -136,7 +136,7 @@ def test_up_status_kubectl_down(tmp_path: Path) -> None:
     assert (stopped.returncode, "nothing runs" in stopped.stdout) == (1, True)
 
     with up(folder, "--advertise", "127.0.0.1") as terminal:
-        join = terminal.until(r"^  pinnace join --cloudcore-ipport 127\.0\.0\.1:(\d+) --certport (\d+) --token (\S+)")
+        join = terminal.until(r"^  pinnace join --cloudcore-ipport 127\.0\.0\.1:(\d+) --certport (\d+) --token \S+$")
         terminal.until("red +desired OFF .* reported OFF")
 
         second = pinnace("up", "--dir", str(folder))
@@ -147,7 +147,7 @@ def test_up_status_kubectl_down(tmp_path: Path) -> None:
         assert (found["state"], found["ready"]) == ("running", True)
         assert {each["name"]: each["pid"] for each in found["processes"]} == {"up": terminal.process.pid, **terminal.children}
         assert found["lamps"]["red"] == {"desired": "OFF", "reported": "OFF"}
-        assert (str(found["ports"]["hub"]), str(found["ports"]["bootstrap"])) == join.groups()[:2]
+        assert (str(found["ports"]["hub"]), str(found["ports"]["bootstrap"])) == join.groups()
 
         kubeconfig = terminal.until(r"^  export KUBECONFIG=(\S+)")[1]
         line = terminal.until(r"^  (kubectl patch .*)")[1]
@@ -157,6 +157,8 @@ def test_up_status_kubectl_down(tmp_path: Path) -> None:
         assert shown.returncode == 0
         assert re.search("red +desired ON, reported ON", shown.stdout)
 
+        second_machine(tmp_path / "pi2", terminal, kubeconfig)
+
         down = pinnace("down", "--dir", str(folder))
         assert (down.returncode, down.stdout.startswith("ended up ")) == (0, True), down
         assert terminal.wait() == 0
@@ -164,6 +166,21 @@ def test_up_status_kubectl_down(tmp_path: Path) -> None:
     assert pinnace("status", "--dir", str(folder)).returncode == 1
     assert pinnace("down", "--dir", str(folder), "--purge").returncode == 0
     assert not (folder / "data").exists()
+
+
+def second_machine(root: Path, terminal: Terminal, kubeconfig: str) -> None:
+    """Join with the printed line, run that edge, and see its Node become Ready."""
+    line = terminal.until(r"^  pinnace (join .*)")[1]
+    broker = f"tcp://127.0.0.1:{json.loads((Path(kubeconfig).parent / 'running.json').read_text())['facts']['ports']['mqtt']}"
+    joined = pinnace(*line.split(), "--root", str(root), "--edgenode-name", "pi2", "--mqtt", broker)
+    assert joined.returncode == 0, joined
+    edge = subprocess.Popen([*PINNACE, "edgecore", "--config", str(root / "etc/kubeedge/config/edgecore.yaml")], stderr=subprocess.DEVNULL)
+    try:
+        wait = ["kubectl", "--kubeconfig", kubeconfig, "wait", "node/pi2", "--for=condition=Ready", "--timeout=60s"]
+        until(lambda: subprocess.run(wait, capture_output=True, timeout=SECONDS, check=False).returncode == 0)
+    finally:
+        edge.terminate()
+        edge.wait(SECONDS)
 
 
 def test_the_end_of_one_process_ends_all_and_names_its_log(tmp_path: Path) -> None:

@@ -30,9 +30,9 @@ async def test_a_value_is_followed_through_all_places() -> None:
     journal = await journal_of(Sighting(Place.PIN, "red", "OFF", 1.0), *WAY)
     assert journal.trace("red") == WAY
     assert [round(ms, 3) for _, ms in hops(journal.trace("red"))] == [2.0, 1.0, 0.5, 6.5]
-    assert screen.lamp_line("red", journal, colour=False) == (
-        "● red      desired ON   v17      reported ON   v4       → MQTT 2.0 → pin 1.0 → report 0.5 → API 6.5 = 10.0 ms"
-    )
+    values, times = "● red      desired ON   v17      reported ON   v4", "→ MQTT 2.0 → pin 1.0 → report 0.5 → API 6.5 = 10.0 ms"
+    assert screen.lines(["red"], journal) == [f"{values}       {times}"]
+    assert screen.lines(["red"], journal, columns=80) == [values, f"  {times}"]
 
 
 async def test_what_was_seen_for_an_earlier_wish_is_not_part_of_the_trace() -> None:
@@ -43,13 +43,16 @@ async def test_what_was_seen_for_an_earlier_wish_is_not_part_of_the_trace() -> N
     assert "\x1b[33mOFF \x1b[0m" in line
 
 
-async def test_a_watcher_that_was_late_gives_no_negative_time() -> None:
-    journal = await journal_of(Sighting(Place.DELTA, "red", "ON", 99.9), *WAY)
-    assert next(ms for _, ms in hops(journal.trace("red"))) == 0.0
+async def test_a_watcher_that_was_late_takes_from_the_next_hop_only() -> None:
+    early = Sighting(Place.DELTA, "red", "ON", 99.9)
+    late = Sighting(Place.DELTA, "red", "ON", 100.005)
+    for delta, expected in ((early, [0.0, 3.0, 0.5, 6.5]), (late, [5.0, 0.0, 0.0, 5.0])):
+        journal = await journal_of(delta, *WAY)
+        assert [round(ms, 3) for _, ms in hops(journal.trace("red"))] == expected
 
 
 def test_nothing_seen_is_drawn_as_nothing() -> None:
-    assert screen.lamp_line("red", Journal(), colour=False) == "○ red      desired –             reported –"
+    assert screen.lines(["red"], Journal()) == ["○ red      desired –             reported –"]
 
 
 async def test_the_same_value_again_is_no_news() -> None:
@@ -69,5 +72,5 @@ async def test_waiting_ends_with_the_sighting_or_says_what_was_not_seen() -> Non
 
 
 def test_a_redraw_goes_up_as_many_lines_as_were_drawn() -> None:
-    assert screen.redraw(["a", "b"], 0) == "\r\x1b[2Ka\n\r\x1b[2Kb\n"
-    assert screen.redraw(["a"], 2) == "\x1b[2A\r\x1b[2Ka\n"
+    assert screen.redraw(["a", "b"], 0) == "\x1b[?7l\r\x1b[2Ka\n\r\x1b[2Kb\n\x1b[?7h"
+    assert screen.redraw(["a"], 2) == "\x1b[?7l\x1b[2A\r\x1b[2Ka\n\x1b[?7h"
