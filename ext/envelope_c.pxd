@@ -1,5 +1,7 @@
 cimport cython
 
+cdef object empty_envelope
+
 cdef Py_ssize_t _MAX_DEPTH
 
 cdef unsigned char _QUOTE
@@ -67,6 +69,9 @@ cdef Py_ssize_t _key(const unsigned char* text, Py_ssize_t at, Py_ssize_t end) n
 @cython.locals(byte="unsigned char", depth=Py_ssize_t)
 cdef Py_ssize_t _value(const unsigned char* text, Py_ssize_t at, Py_ssize_t end, unsigned char* levels) noexcept
 
+@cython.locals(byte="unsigned char")
+cdef Py_ssize_t _any(const unsigned char* text, Py_ssize_t at, Py_ssize_t end) except? -1
+
 @cython.locals(byte="unsigned char", position=Py_ssize_t)
 cdef bint _same(const unsigned char* text, Py_ssize_t at, Py_ssize_t end, const unsigned char* name) noexcept
 
@@ -83,7 +88,7 @@ cdef str _unescape(bytes raw)
 cdef object _integer(const unsigned char* text, Py_ssize_t at, Py_ssize_t end)
 
 @cython.locals(text="const unsigned char*", size=Py_ssize_t, at=Py_ssize_t, start=Py_ssize_t, stop=Py_ssize_t, field=int, byte="unsigned char", string=str)
-cdef Py_ssize_t _members(bytes data, Py_ssize_t cursor, int owner, object message, bytearray levels) except -1
+cdef Py_ssize_t _members(bytes data, Py_ssize_t cursor, int owner, object message) except -1
 
 @cython.locals(size=Py_ssize_t, at=Py_ssize_t)
 cpdef object decode(bytes data)

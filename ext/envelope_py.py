@@ -9,7 +9,7 @@ its strings may hold bytes that are not UTF-8, which the reader of the body will
 from __future__ import annotations
 
 from pinnace.ext.errors import EnvelopeError
-from pinnace.ext.records import Envelope
+from pinnace.ext.records import Envelope, empty_envelope
 
 MAX_DEPTH = 1000
 """Levels of nesting that a content may have."""
@@ -223,6 +223,12 @@ def _value(text: bytes, at: int, end: int, levels: bytearray) -> int:
             depth -= 1
 
 
+def _any(text: bytes, at: int, end: int) -> int:
+    """The position after the value that begins at `at`, before `end`."""
+    byte = text[at]
+    return _value(text, at, end, bytearray(_MAX_DEPTH)) if byte in (_OPEN_OBJECT, _OPEN_ARRAY) else _scalar(text, at, end)
+
+
 # --- Names and scalars of header and route ---
 
 
@@ -364,7 +370,7 @@ def _long_integer(text: bytes) -> int | None:
 # --- The envelope ---
 
 
-def _members(data: bytes, cursor: int, owner: int, message: Envelope, levels: bytearray) -> int:
+def _members(data: bytes, cursor: int, owner: int, message: Envelope) -> int:
     """Read the members of the header, the route or the whole (`owner`) into `message`. `cursor` is the position after the brace.
 
     Gives the position after the closing brace. Raises EnvelopeError.
@@ -387,13 +393,13 @@ def _members(data: bytes, cursor: int, owner: int, message: Envelope, levels: by
         byte = text[start]
         if field in (_HEADER, _ROUTE):
             if byte == _OPEN_OBJECT:
-                stop = _members(data, start + 1, field, message, levels)
+                stop = _members(data, start + 1, field, message)
             else:
-                stop = _value(text, start, size, levels)
+                stop = _any(text, start, size)
                 if stop >= 0 and byte != _LOWER_N:
                     raise _wrong(field, "an object")
         else:
-            stop = _value(text, start, size, levels)
+            stop = _any(text, start, size)
         if stop < 0:
             raise _bad(data, ~stop)
         if field == _CONTENT:
@@ -453,8 +459,8 @@ def decode(data: bytes) -> Envelope:
     at = _blank(data, 0, size)
     if at >= size or data[at] != _OPEN_OBJECT:
         raise EnvelopeError("no JSON object" if at < size else "no JSON object but an empty message")
-    message = Envelope(msg_id="", operation="", resource="")
-    _members(data, at + 1, _NO_FIELD, message, bytearray(_MAX_DEPTH))
+    message = empty_envelope()
+    _members(data, at + 1, _NO_FIELD, message)
     return message
 
 

@@ -1,6 +1,6 @@
 cimport cython
 
-cdef object Envelope
+cdef object empty_envelope
 
 cdef Py_ssize_t _HEADER_BYTES
 cdef Py_ssize_t _MAX_PAYLOAD
@@ -47,8 +47,6 @@ cdef Py_ssize_t _after_number(const unsigned char* text, Py_ssize_t at, Py_ssize
 
 @cython.locals(number="unsigned long long", digits="unsigned long long", shift=int)
 cdef unsigned long long _number(const unsigned char* text, Py_ssize_t at, Py_ssize_t stop) noexcept
-
-cdef object _new_envelope()
 
 @cython.final
 cdef class FrameReader:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pinnace.ext.errors import FrameError
-from pinnace.ext.records import Envelope
+from pinnace.ext.records import Envelope, empty_envelope
 
 HEADER_BYTES = 10
 _HEADER_BYTES = HEADER_BYTES
@@ -153,24 +153,6 @@ def _number(text: bytes, at: int, stop: int) -> int:
     return number & 0xFFFFFFFFFFFFFFFF
 
 
-def _new_envelope() -> Envelope:
-    """An empty envelope, without the keywords' cost."""
-    message = Envelope.__new__(Envelope)
-    message.msg_id = ""
-    message.parent_id = ""
-    message.timestamp = 0
-    message.resource_version = ""
-    message.sync = False
-    message.type = ""
-    message.source = ""
-    message.destination = ""
-    message.group = ""
-    message.operation = ""
-    message.resource = ""
-    message.body = b"null"
-    return message
-
-
 class FrameReader:
     """Frames out of a stream of bytes, cut anywhere. Holds at most one unfinished frame."""
 
@@ -250,7 +232,7 @@ class FrameReader:
 
     def _message(self, text: bytes, at: int, end: int) -> Envelope:
         """The envelope in the protobuf message text[at:end]. Unknown fields are skipped, doubled ones merged. Raises FrameError."""
-        message = _new_envelope()
+        message = empty_envelope()
         while at < end:
             at = self._field(text, at, end)
             key = self._key
