@@ -125,11 +125,12 @@ class _Late(asyncio.Protocol):
         self._early = bytearray()
         self._at_end = False
         self._is_lost = False
+        self._inner: asyncio.Protocol | None = None
 
     def secured(self, transport: asyncio.Transport) -> None:
         if self._is_lost:
             return
-        inner = self._factory()
+        inner = self._inner = self._factory()
         inner.connection_made(transport)
         transport.set_protocol(inner)
         if self._early:
@@ -146,6 +147,8 @@ class _Late(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_lost = True
+        if self._inner is not None:  # TLS had addressed the news to us before the protocol was there
+            self._inner.connection_lost(exc)
 
 
 def _reason(error: Exception) -> str:
