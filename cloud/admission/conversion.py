@@ -122,6 +122,7 @@ def _twins_to_v1beta1(twins: list[Object], back: Object) -> tuple[list[Object], 
     """spec.properties, status.twins, and name → what v1alpha1 says of a twin besides (fields that neither version knows)."""
     rest: Object = _part(back, "properties")
     status_only = set(back.get("statusOnly") or ())
+    bare = status_only | set(back.get("bare") or ())
     status_rest: Object = _part(back, "twins")
     properties: list[Object] = []
     shown: list[Object] = []
@@ -144,7 +145,7 @@ def _twins_to_v1beta1(twins: list[Object], back: Object) -> tuple[list[Object], 
         entry = {"propertyName": name} | _part(status_rest, str(name))
         if reported is not None:
             entry["reported"] = reported
-        if len(entry) > 1 or name in status_only:
+        if len(entry) > 1 or name in bare:
             shown.append(entry)
     for name, each in rest.items():  # configured, and its twin taken away in v1alpha1: it stays without a desired value
         if name not in names and not each.get("isHidden") and each.get("fields") not in ({}, _REPORTED_ONLY):
@@ -174,7 +175,7 @@ def device_to_v1alpha1(obj: Object) -> Object:
         residue["hasTwins"] = True
     new_status: Object = _without(status, "twins") | ({"twins": twins} if twins or back.get("hasEmptyTwins") else {})
     has_status = bool(new_status) or bool(back.get("hasEmptyStatus"))
-    if "status" in obj and not has_status:
+    if "status" in obj and not status:
         residue["hasStatus"] = True
     has_spec = bool(spec) or ("spec" in obj and not back.get("hasNoSpec"))
     metadata = with_residue(obj["metadata"], V1BETA1, V1ALPHA1, residue)
@@ -215,6 +216,8 @@ def _twins_to_v1alpha1(new: Object, status: Object, residue: Object, back: Objec
         name = each.get("name")
         fields = _without(each, "name", "desired")
         entry = reported.pop(name, {})
+        if entry.keys() == {"propertyName"}:
+            residue.setdefault("bare", []).append(name)
         is_hidden = "desired" not in each and not entry and not each.get("reportToCloud")
         if fields != _REPORTED_ONLY:
             rest[str(name)] = {"fields": fields} | ({"isHidden": True} if is_hidden else {})

@@ -7,6 +7,8 @@ import copy
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import jsonpatch
+import jsonpointer
 import orjson
 
 from pinnace.cloud.ports import Object, Resource, WatchEvent
@@ -23,6 +25,8 @@ class FakeKube:
         self.events: list[tuple[int, Resource, str, Object]] = []
         self.fail_with: Callable[[str, Resource, str], None] | None = None
         self.requests: list[tuple[str, str, str]] = []
+        self.forgotten = 0
+        """Watches from before this version are answered 410 Gone."""
         self._version = 100
         self._changed = asyncio.Condition()
 
@@ -55,11 +59,15 @@ class FakeKube:
     ) -> AsyncIterator[WatchEvent]:
         self._begin("watch", resource, "")
         seen = int(resource_version or 0)
+        if seen < self.forgotten:
+            raise RemoteError(f"too old resource version: {seen} ({self.forgotten})", reason="Expired", code=410)
 
         def is_behind() -> bool:
             return self._version > seen
 
         while True:
+            if self.fail_with is not None:
+                self.fail_with("watching", resource, "")
             for version, kind, event, body in list(self.events):
                 if version <= seen:
                     continue
@@ -105,12 +113,16 @@ class FakeKube:
         content_type: str = "application/merge-patch+json",
         subresource: str = "",
     ) -> Object:
-        """Merge patches only; a strategic one is merged the same way, which replaces its lists."""
+        """Merge and JSON patches; a strategic one is merged the same way, which replaces its lists."""
         self._begin("patch", resource, name)
         change: Any = orjson.loads(patch) if isinstance(patch, bytes) else patch
-        if not isinstance(change, dict):
-            raise RemoteError("only merge patches", reason="UnsupportedMediaType", code=415)
         old = self._found(resource, name, namespace)
+        if content_type == "application/json-patch+json":
+            try:
+                made = jsonpatch.apply_patch(old, change)
+            except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:
+                raise RemoteError(str(error), reason="Invalid", code=422) from error
+            return copy.deepcopy(self._store(resource, self._key(resource, name, namespace), made, "MODIFIED"))
         given = change.get("metadata", {}).get("resourceVersion")
         if given and given != old["metadata"]["resourceVersion"]:
             raise RemoteError(f'{resource.plural} "{name}" was changed meanwhile', reason="Conflict", code=409)
@@ -154,6 +166,11 @@ class FakeKube:
         except RuntimeError:
             return
         self._tell = loop.create_task(self._notify())
+
+    async def interrupt(self) -> None:
+        """Let every watch look at `fail_with`."""
+        self._version += 1
+        await self._notify()
 
     async def _notify(self) -> None:
         async with self._changed:
