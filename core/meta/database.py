@@ -6,6 +6,7 @@ Blocking: everything belongs to the store's writer thread except `read`, which t
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -31,6 +32,7 @@ Statement = tuple[str, tuple[Any, ...]]
 
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
+_PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "cache_size=-256", "wal_autocheckpoint=256", "journal_size_limit=1048576")
 _PARTS: Final = ("", "-wal", "-shm")
 
 
@@ -80,12 +82,15 @@ class Database:
         except OSError as error:
             raise StoreFull(f"{self.path}: its folder cannot be made: {error.strerror}") from error
         self._take_lock()
+        is_new = not self.path.exists() and not self.snapshot_path.exists()
         try:
             try:
                 self._open_or_restore()
             except StoreFull as error:
                 self._close_quietly()
-                if not self.path.exists() and not self.snapshot_path.exists():
+                if is_new:
+                    with contextlib.suppress(OSError):
+                        self.path.unlink()
                     raise
                 self._open_copy()
                 return f"{error}; working with the last stored state, storing nothing new"
@@ -124,9 +129,11 @@ class Database:
         try:
             if not self.path.exists():
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._connect()
+            self._connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=2.0)
+            for pragma in _PRAGMAS:
+                self._connection.execute(f"PRAGMA {pragma}")
             self._check(self._connection, self.path)
-            self._migrate()
+            self._migrate(self._connection)
             self.probe()
             self.writable = True
         except sqlite3.Error as error:
@@ -135,30 +142,21 @@ class Database:
             raise StoreFull(f"{self.path} cannot be written: {error.strerror}") from error
 
     @staticmethod
-    def _check(connection: sqlite3.Connection | None, path: Path) -> None:
-        assert connection is not None
+    def _check(connection: sqlite3.Connection, path: Path) -> None:
         found = connection.execute("PRAGMA integrity_check(1)").fetchall()
         if found != [("ok",)]:
             raise StoreDamaged(f"{path} is damaged: {found[0][0] if found else 'unreadable'}")
-
-    def _connect(self) -> None:
-        self._connection = connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=2.0)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA cache_size=-256")
-        connection.execute("PRAGMA wal_autocheckpoint=256")
-        connection.execute("PRAGMA journal_size_limit=1048576")
 
     def probe(self) -> None:
         """Find out now, not at the next write, whether writing is possible."""
         self._transact([("CREATE TABLE IF NOT EXISTS writable (at INTEGER)", ()), ("DROP TABLE writable", ())])
 
-    def _migrate(self) -> None:
-        self._execute("BEGIN IMMEDIATE")
-        self._execute("CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY, applied INTEGER NOT NULL)")
-        version = self._rows("SELECT coalesce(max(version), 0) FROM migrations")[0][0]
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY, applied INTEGER NOT NULL)")
+        version = connection.execute("SELECT coalesce(max(version), 0) FROM migrations").fetchone()[0]
         if version > SCHEMA:
-            self._execute("ROLLBACK")
+            connection.execute("ROLLBACK")
             raise StoreError(
                 f"{self.path} was written by a newer Pinnace (schema {version}, this one knows {SCHEMA}); install that version"
             )
@@ -167,10 +165,10 @@ class Database:
             assert script is not None
             for statement in script.decode().split(";\n"):
                 if statement.strip():
-                    self._execute(statement)
-            self._execute("INSERT INTO migrations VALUES (?, ?)", (number, int(time.time())))
+                    connection.execute(statement)
+            connection.execute("INSERT INTO migrations VALUES (?, ?)", (number, int(time.time())))
             logger.info("store.migrated path=%s schema=%d", self.path, number)
-        self._execute("COMMIT")
+        connection.execute("COMMIT")
 
     def _restore(self) -> None:
         """Set the damaged file aside and start from the snapshot, or empty when there is none that is good.
@@ -258,13 +256,15 @@ class Database:
                             shutil.copyfile(path.with_name(path.name + part), Path(folder, "copy" + part))
                     _copy_pages(f"file:{folder}/copy", memory)
             self._check(memory, path)
+            self._migrate(memory)
         except sqlite3.Error as error:
             memory.close()
             raise translate(error, path) from error
-        except (OSError, StoreDamaged) as error:
+        except OSError as error:
             memory.close()
-            if isinstance(error, OSError):
-                raise StoreFull(f"{path} cannot be read: {error.strerror}") from error
+            raise StoreFull(f"{path} cannot be read: {error.strerror}") from error
+        except StoreError:
+            memory.close()
             raise
         return memory
 
@@ -337,7 +337,8 @@ class Database:
         fresh.unlink(missing_ok=True)
         try:
             os.close(os.open(fresh, os.O_CREAT | os.O_RDWR, 0o600))
-            self._execute("VACUUM INTO ?", (str(fresh),))
+            assert self._connection is not None
+            self._connection.execute("VACUUM INTO ?", (str(fresh),))
             with fresh.open("rb") as written:
                 os.fsync(written.fileno())
             fresh.replace(self.snapshot_path)
@@ -357,14 +358,6 @@ class Database:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-    def _execute(self, sql: str, parameters: tuple[Any, ...] = ()) -> None:
-        assert self._connection is not None
-        self._connection.execute(sql, parameters)
-
-    def _rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
-        assert self._connection is not None
-        return self._connection.execute(sql, parameters).fetchall()
 
     def _close_quietly(self) -> None:
         if self._connection is not None:

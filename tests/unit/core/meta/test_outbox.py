@@ -10,7 +10,17 @@ import pytest
 from fakes.rows import FakeRows
 
 from pinnace.core.base.contract import envelopes
-from pinnace.core.base.contract.classes import EVENT, LEASE, NODE_STATUS, TWIN_REPORT, USER_DATA, MessageClass, Overflow, Priority, Retention
+from pinnace.core.base.contract.classes import (
+    EVENT,
+    LEASE,
+    NODE_STATUS,
+    TWIN_REPORT,
+    USER_DATA,
+    MessageClass,
+    Overflow,
+    Priority,
+    Retention,
+)
 from pinnace.core.base.errors import StoreFull
 from pinnace.core.base.ports import Departure
 from pinnace.core.meta.outbox import ENVELOPE_ITEMS, RESEND_SECONDS, Outbox
