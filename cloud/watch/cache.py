@@ -22,7 +22,6 @@ _SHORT_SECONDS = 1.0
 """A watch that the server ends sooner than this is taken up again with back-off."""
 
 
-
 class Identity(NamedTuple):
     """An object's place within its kind; namespace "" for cluster-scoped kinds."""
 
@@ -82,6 +81,7 @@ class ObjectCache:
         self._listeners: list[Listener] = []
         self._synced = asyncio.Event()
         self._version = ""
+        self._listed = ""
         self.lists = 0
         """How many times everything was listed; a test's view on "no relist"."""
 
@@ -115,8 +115,9 @@ class ObjectCache:
             except RemoteError as error:
                 if error.code == 410:
                     logger.info("watch.expired kind=%s: listing again", self.resource.kind)
-                    self._version = ""
-                    continue
+                    is_repeated, self._version = self._version == self._listed, ""
+                    if not is_repeated:
+                        continue
                 await self._pause(error)
             except LinkError as error:
                 await self._pause(error)
@@ -136,7 +137,7 @@ class ObjectCache:
             known = self._objects.get(key)
             if known is None or known["metadata"].get("resourceVersion") != obj["metadata"].get("resourceVersion"):
                 self._tell(key, obj)
-        self._version = version
+        self._version = self._listed = version
         self._synced.set()
 
     async def _follow(self) -> None:

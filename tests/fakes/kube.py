@@ -25,8 +25,7 @@ class FakeKube:
         self.events: list[tuple[int, Resource, str, Object]] = []
         self.fail_with: Callable[[str, Resource, str], None] | None = None
         self.requests: list[tuple[str, str, str]] = []
-        self.forgotten = 0
-        """Watches from before this version are answered 410 Gone."""
+        self._forgotten = 0
         self._version = 100
         self._changed = asyncio.Condition()
 
@@ -59,8 +58,8 @@ class FakeKube:
     ) -> AsyncIterator[WatchEvent]:
         self._begin("watch", resource, "")
         seen = int(resource_version or 0)
-        if seen < self.forgotten:
-            raise RemoteError(f"too old resource version: {seen} ({self.forgotten})", reason="Expired", code=410)
+        if seen < self._forgotten:
+            raise RemoteError(f"too old resource version: {seen} ({self._forgotten})", reason="Expired", code=410)
 
         def is_behind() -> bool:
             return self._version > seen
@@ -166,6 +165,10 @@ class FakeKube:
         except RuntimeError:
             return
         self._tell = loop.create_task(self._notify())
+
+    def forget(self) -> None:
+        """Answer watches from before this moment with 410 Gone."""
+        self._forgotten = self._version
 
     async def interrupt(self) -> None:
         """Let every watch look at `fail_with`."""
