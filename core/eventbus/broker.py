@@ -26,6 +26,7 @@ READY_SECONDS: Final = 3.0
 """When a mosquitto that does not say so (before 2.0) is taken to be listening."""
 STOP_ATTEMPTS: Final = 10
 STOP_SECONDS: Final = 0.5
+ORPHAN_ATTEMPTS: Final = 100
 STEADY_SECONDS: Final = 30.0
 """A broker that lived that long starts again at once; one that did not waits longer and longer."""
 MIN_QUEUED: Final = 10_000
@@ -123,6 +124,7 @@ class Broker:
         program = _program()
         account = _account()
         self._write(account)
+        await self._end_orphan()
         process = await asyncio.create_subprocess_exec(
             program,
             "-c",
@@ -134,6 +136,7 @@ class Broker:
             preexec_fn=_preparation(self._folder, os.getpid(), account),
         )
         self.pid = process.pid
+        self._pid_file.write_text(f"{process.pid}\n")
         patience = asyncio.get_running_loop().call_later(READY_SECONDS, self._is_ready)
         try:
             assert process.stderr is not None
@@ -146,6 +149,23 @@ class Broker:
             self.ready.clear()
             self.pid = 0
             await _end(process)
+
+    @property
+    def _pid_file(self) -> Path:
+        return self._folder / "pid"
+
+    async def _end_orphan(self) -> None:
+        """End a child of an earlier run that overlooked the kernel's signal: it holds the port and the database."""
+        try:
+            pid = int(self._pid_file.read_text())
+        except (OSError, ValueError):
+            return
+        for attempt in range(ORPHAN_ATTEMPTS):
+            if not _is_mosquitto_in(pid, self._folder):
+                return
+            os.kill(pid, signal.SIGTERM if attempt < ORPHAN_ATTEMPTS // 2 else signal.SIGKILL)
+            logger.warning("broker.orphan-ended pid=%d", pid)
+            await asyncio.sleep(STOP_SECONDS / 10)
 
     def _is_ready(self) -> None:
         if not self.ready.is_set():
@@ -208,6 +228,15 @@ def _program() -> str:
     if found is None:
         raise LinkError("mosquitto is not installed; install it (apt install mosquitto) or set mqttMode: 2 and run a broker elsewhere")
     return found
+
+
+def _is_mosquitto_in(pid: int, folder: Path) -> bool:
+    """Is that process, its number perhaps used again, a mosquitto of this folder?"""
+    process = Path(f"/proc/{pid}")
+    try:
+        return (process / "comm").read_text().strip() == "mosquitto" and (process / "cwd").samefile(folder)
+    except OSError:
+        return False
 
 
 def _account() -> Account | None:

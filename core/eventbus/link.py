@@ -94,7 +94,8 @@ class BrokerLink:
         self._answered = False
         self._fruitless = 0
         self._generation = 0
-        self._flushing = False
+        self._gathering = False
+        self._reading = False
         self._lost = asyncio.Event()
         self._accepted: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -260,6 +261,7 @@ class BrokerLink:
 
     def _readable(self) -> None:
         client = self._client
+        self._reading = True
         try:
             for _ in range(READS):
                 if client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS or client.opened is None or not client.opened.buffered:
@@ -270,14 +272,23 @@ class BrokerLink:
             logger.exception("mqtt.bad-packet server=%s:%d: it does not speak MQTT 3.1.1", self.address.host, self.address.port)
             self._fail("it does not speak MQTT 3.1.1")
             self._stop_watching()
+        finally:
+            self._reading = False
+        if client.want_write():
+            self._flush()
 
     def _flush_soon(self) -> None:
-        if not self._flushing and self._loop is not None:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
+        """Something is to be written: when the packets at hand are read, or else at the end of this turn of the loop."""
+        if not self._gathering and not self._reading and self._loop is not None:
+            self._gathering = True
+            self._loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._gathering = False
+        if self._client.want_write():
+            self._flush()
 
     def _flush(self) -> None:
-        self._flushing = False
         client = self._client
         opened = client.opened
         if opened is None or self._loop is None:
@@ -311,6 +322,7 @@ class BrokerLink:
             self._drain()
 
     def _drain(self) -> None:
+        first = not self._gathering and not self._reading  # it is written at once, what follows in this turn leaves together
         while self.connected and self._pending and len(self._in_flight) < IN_FLIGHT and self._in_flight_bytes < IN_FLIGHT_BYTES:
             topic, payload = self._pending.take()
             try:
@@ -320,6 +332,8 @@ class BrokerLink:
                 continue
             self._in_flight[number] = len(payload)
             self._in_flight_bytes += len(payload)
+        if first and self._client.want_write():
+            self._flush()
 
     def subscribe(self, topics: Iterable[str]) -> None:
         """Subscribe now and after every connect. What is no filter is refused with a log line."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import re
-
 MAX_BYTES = 65535
 MAX_LEVELS = 200
 """mosquitto's bound; nobody's topic has more."""
 
-_UNSENDABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
-
 
 def _sendable(text: str) -> bool:
-    return bool(text) and _UNSENDABLE.search(text) is None and text.count("/") < MAX_LEVELS and len(text.encode()) <= MAX_BYTES
+    allowed = text.isprintable() if text.isascii() else all(_is_allowed(ord(each)) for each in text)
+    return bool(text) and allowed and text.count("/") < MAX_LEVELS and len(text.encode()) <= MAX_BYTES
+
+
+def _is_allowed(code: int) -> bool:
+    """Neither a control character nor a surrogate nor one of Unicode's non-characters."""
+    control = code < 0x20 or 0x7F <= code <= 0x9F
+    return not (control or 0xD800 <= code <= 0xDFFF or 0xFDD0 <= code <= 0xFDEF or code & 0xFFFE == 0xFFFE)
 
 
 def is_topic(text: str) -> bool:

@@ -189,11 +189,33 @@ else:
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 async def test_dies_with_us_however_we_die(tmp_path: Path, loop: str) -> None:
     program()
-    command = [sys.executable, "-c", PARENT, f"tcp://127.0.0.1:{free_port()}", str(tmp_path / "own"), loop]
+    url = f"tcp://127.0.0.1:{free_port()}"
+    command = [sys.executable, "-c", PARENT, url, str(tmp_path / "own"), loop]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}) as parent:
         assert parent.stdout is not None
         pid = int(await asyncio.to_thread(parent.stdout.readline))
-        assert alive(pid)
+        with Probe(url) as probe:  # a mosquitto that does not serve yet may overlook a signal
+            probe.publish("state", b"kept", retain=True)
         parent.kill()
         await asyncio.to_thread(parent.wait)
     await until(lambda: not alive(pid))
+    assert (tmp_path / "own" / "data" / "mosquitto.db").exists()
+
+
+async def test_an_orphan_of_an_earlier_run_is_ended(tmp_path: Path) -> None:
+    owned = Owned(tmp_path / "own")
+    async with owned.running():
+        pass
+    with subprocess.Popen([program(), "-c", "mosquitto.conf"], cwd=tmp_path / "own", stderr=subprocess.DEVNULL) as orphan:
+        (tmp_path / "own" / "pid").write_text(f"{orphan.pid}\n")
+        async with run(owned.broker.run()):
+            async with asyncio.timeout(DEADLINE):
+                await asyncio.to_thread(orphan.wait)
+            await owned.is_ready()
+
+
+async def test_a_strangers_process_is_let_live(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "pid").write_text(f"{os.getpid()}\n")
+    async with Owned(tmp_path / "own").running():
+        pass
