@@ -34,10 +34,10 @@ cdef class MetaCache:
     cdef _Entry _ring
 
     @cython.locals(kind=str, namespace=str, name=str, spaces=dict, space=_Space)
-    cdef _Entry _find(self, tuple key)
+    cdef _Entry _find(self, key)
 
     @cython.locals(kind=str, namespace=str, name=str, spaces=dict, space=_Space, entry=_Entry)
-    cdef _Entry _add(self, tuple key)
+    cdef _Entry _add(self, key)
 
     cdef int _unlink(self, _Entry entry) except -1
 
@@ -52,16 +52,16 @@ cdef class MetaCache:
     cdef int _shrink(self) except -1
 
     @cython.locals(entry=_Entry)
-    cpdef put(self, tuple key, str version, bytes body, labels=*)
+    cpdef put(self, key, str version, bytes body, labels=*)
 
     @cython.locals(entry=_Entry)
-    cpdef bint restore(self, tuple key, str version, bytes body) except -1
+    cpdef bint restore(self, key, str version, bytes body) except -1
 
     @cython.locals(entry=_Entry)
-    cpdef tuple get(self, tuple key)
+    cpdef tuple get(self, key)
 
     @cython.locals(entry=_Entry, kind=str, namespace=str, name=str, spaces=dict, space=_Space)
-    cpdef bint delete(self, tuple key) except -1
+    cpdef bint delete(self, key) except -1
 
     cpdef list list(self, str kind, str namespace=*)
 

@@ -74,7 +74,8 @@ def _weight(entry: _Entry) -> int:
 
 
 class MetaCache:
-    """Objects by (kind, namespace, name): version and labels of all of them, and the bodies that fit into `max_bytes`.
+    """Objects by (kind, namespace, name): version and labels of all of them, and the bodies that fit into `max_bytes`. A key may be any
+    tuple, a named one too.
 
     `get` and `list` give body None for an object whose body had to go; its version is still the true one, and the store has the bytes.
     One thread's own.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -211,3 +211,16 @@ def test_wrong_keys_are_refused(metacache: ModuleType) -> None:
             with pytest.raises((TypeError, ValueError)):
                 call(wrong)
     assert len(cache) == 0
+
+
+def test_a_named_tuple_is_a_key(metacache: ModuleType) -> None:
+    class Key(NamedTuple):
+        kind: str
+        namespace: str
+        name: str
+
+    cache = metacache.MetaCache(1000)
+    cache.put(Key("pod", "default", "one"), "1", b"{}")
+    assert cache.get(("pod", "default", "one")) == ("1", b"{}")
+    assert cache.get(Key("pod", "default", "one")) == ("1", b"{}")
+    assert cache.delete(Key("pod", "default", "one"))
