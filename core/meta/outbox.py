@@ -36,7 +36,7 @@ class Rows(Protocol):
 
     def put(self, key: Hashable, statement: Statement) -> None: ...
 
-    def cancel(self, key: Hashable) -> None: ...
+    def drop(self, key: Hashable, deletion: Statement, batch: int) -> None: ...
 
 
 class _Row:
@@ -133,11 +133,16 @@ class Outbox:
         self._add(self._lane(kind), seq, subject, item, body)
 
     def put(self, kind: MessageClass, subject: str, item: str, body: bytes) -> None:
-        """Queue and return; the row joins the next group commit. Raises StoreFull when the class's bound refuses more."""
+        """Queue and return; the row joins the next group commit. Raises StoreFull when the class's bound refuses more.
+
+        What a LATEST item has already, waiting or in flight, is not put again.
+        """
         lane = self._lane(kind)
         known = lane.subjects.get(subject)
         row = known.rows.get(item) if known is not None else None
-        self._make_room(lane, len(body) - len(row.body) if row is not None else len(body), row)
+        if row is not None and row.body == body:
+            return
+        self._make_room(lane, len(body), row)
         if row is not None and not row.is_gone:
             self._replace(row, body)
         else:
@@ -240,10 +245,14 @@ class Outbox:
         subject.due[row.seq] = row
         self._settle(subject)
 
-    def _make_room(self, lane: _Lane, more: int, replaced: _Row | None) -> None:
-        """Keep the class's bounds although `more` bytes, and a row unless one is replaced, come in."""
+    def _make_room(self, lane: _Lane, size: int, replaced: _Row | None) -> None:
+        """Keep the class's bounds although a body of `size` comes in, in a new row or in place of another body."""
         kind = lane.kind
-        while lane.rows and ((replaced is None and len(lane.rows) >= kind.bound) or (more > 0 and lane.bytes + more > self._max_bytes)):
+        while lane.rows:
+            is_new = replaced is None or replaced.is_gone
+            more = size - (0 if replaced is None else len(replaced.body))
+            if (not is_new or len(lane.rows) < kind.bound) and (more <= 0 or lane.bytes + more <= self._max_bytes):
+                return
             if kind.overflow is Overflow.REFUSE:
                 raise StoreFull(
                     f"the outbox holds {len(lane.rows)} messages of class {kind.name} ({lane.bytes} bytes) and takes no more; "
@@ -267,10 +276,7 @@ class Outbox:
         subject.rows.pop(row.item, None)
         subject.due.pop(row.seq, None)
         if lane.kind.durable:
-            if row.batch == self._writer.batch:
-                self._writer.cancel(row.seq)
-            else:
-                self._writer.put(row.seq, (_DELETE, (row.seq,)))
+            self._writer.drop(row.seq, (_DELETE, (row.seq,)), row.batch)
 
     def _settle(self, subject: _Subject) -> None:
         """Bring a subject's place among the due ones up to date."""

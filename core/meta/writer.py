@@ -61,7 +61,7 @@ class Writer:
         self._damage: StoreDamaged | None = None
         self._is_closing = False
         self.batch = 0
-        """How many batches of rows were handed to the disk; a row put since the last one is not on it."""
+        """How many batches of rows are on the disk; a row put since the last one is not."""
 
     async def call(self, step: Callable[[], T]) -> T:
         """Run a step in the writer's thread, after everything handed over before."""
@@ -75,9 +75,12 @@ class Writer:
             self._due = self._clock.now() + (RETRY_SECONDS if self._refused else self._window)
             self._work.set()
 
-    def cancel(self, key: Hashable) -> None:
-        """Forget what waits under the key."""
-        self._rows.pop(key, None)
+    def drop(self, key: Hashable, deletion: Statement, batch: int) -> None:
+        """Delete a row first put when `self.batch` was `batch`; one that never reached the disk is only forgotten."""
+        if batch == self.batch and key not in self._writing:
+            self._rows.pop(key, None)
+        else:
+            self.put(key, deletion)
 
     def waiting(self) -> dict[Hashable, Statement]:
         """The rows that are not on disk yet, oldest first."""
@@ -166,9 +169,12 @@ class Writer:
         commits, self._commits = self._commits, []
         waiters, self._committed = self._committed, []
         self._due = None
-        self.batch += 1
         parts = [list(self._writing.values()), *(each.statements for each in commits)]
-        refusals = await self.call(lambda: self._transact(parts))
+        try:
+            refusals = await self.call(lambda: self._transact(parts))
+        except BaseException:
+            self._commits[:0], self._committed[:0] = commits, waiters  # `run` tells them
+            raise
         self._settle_rows(refusals[0], waiters)
         for each, refusal in zip(commits, refusals[1:], strict=True):
             if refusal is None:
@@ -183,7 +189,9 @@ class Writer:
         self._note_health(refusals)
 
     def _settle_rows(self, refusal: PinnaceError | None, waiters: list[asyncio.Future[None]]) -> None:
-        if refusal is not None:
+        if refusal is None:
+            self.batch += 1
+        else:
             self._rows = self.waiting()
         self._writing = {}
         for waiter in waiters:

@@ -21,8 +21,11 @@ class FakeRows:
         self.waiting.pop(key, None)
         self.waiting[key] = statement
 
-    def cancel(self, key: Hashable) -> None:
-        self.waiting.pop(key, None)
+    def drop(self, key: Hashable, deletion: Statement, batch: int) -> None:
+        if batch == self.batch:
+            self.waiting.pop(key, None)
+        else:
+            self.put(key, deletion)
 
     def write(self) -> None:
         self.batch += 1

@@ -101,6 +101,15 @@ def test_confirming_an_older_value_keeps_the_newer_one() -> None:
     assert carried(outbox.next(0.0)) == [["red", "on"]]
 
 
+def test_the_same_value_again_changes_nothing() -> None:
+    outbox = new(TWIN_REPORT)
+    outbox.put(TWIN_REPORT, "lamp", "red", b"on")
+    first = depart(outbox)
+    outbox.put(TWIN_REPORT, "lamp", "red", b"on")
+    outbox.confirm(first.envelope.msg_id)
+    assert len(outbox) == 0
+
+
 def test_every_keeps_all_in_order_and_an_envelope_ends_at_a_repeated_name() -> None:
     outbox = new(EVENT)
     for name, body in (("a", b"1"), ("b", b"2"), ("a", b"3"), ("c", b"4")):
