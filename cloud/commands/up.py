@@ -67,7 +67,7 @@ def say(line: str) -> None:
 
 
 async def _until_asked(work: Coroutine[Any, Any, int]) -> int:
-    """Do the work until it is done, SIGINT or SIGTERM."""
+    """Do the work until it is done, or until a signal or the end of the terminal ends it."""
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
     asked = 0
@@ -77,7 +77,7 @@ async def _until_asked(work: Coroutine[Any, Any, int]) -> int:
         asked += 1
         task.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, end)
     try:
         return await task

@@ -21,12 +21,12 @@ _CONNACK = 0x20
 class Ports:
     """The TCP ports of one system. `link` is where the edge finds the hub: the hub's own, or the relay's before it."""
 
-    mqtt: int
-    api: int
-    hub: int
-    bootstrap: int
-    conversion: int
-    link: int
+    mqtt: int = 0
+    api: int = 0
+    hub: int = 0
+    bootstrap: int = 0
+    conversion: int = 0
+    link: int = 0
 
 
 def listen_address(advertise: str) -> str:

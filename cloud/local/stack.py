@@ -54,32 +54,21 @@ class Options:
 
 
 class Stack:
-    """A running system. `broken` ends when one of its processes does, which nobody asked for."""
+    """A running system. Ports and the pins' socket are known while it runs."""
 
     def __init__(self, options: Options, say: Say) -> None:
         self.places = Places.below(options.folder)
         self.relay: Relay | None = None
         self.token = ""
-        self.pin_socket = self.places.pin_socket()
+        self.pin_socket = self.places.folder
         self._options = options
         self._say = say
         self._children: list[Child] = []
         own = os.getpid()
         self.record = records.Record(records.Process("up", own, records.start_time(own) or 0))
         self._api: HttpKubeApi | None = None
-
-        chooser = Chooser(say, usual=options.usual_ports)
-        listen = listen_address(options.advertise)
-        self.has_broker = options.usual_ports and is_broker(options.mqtt_port)
-        hub = chooser.choose("cloudcore's hub", 10000, listen)
-        self.ports = Ports(
-            mqtt=options.mqtt_port if self.has_broker else chooser.choose("the MQTT broker", options.mqtt_port),
-            api=chooser.choose("the Kubernetes API", 6443),
-            hub=hub,
-            bootstrap=chooser.choose("cloudcore's bootstrap", 10002, listen),
-            conversion=chooser.choose("cloudcore's conversion webhook", 10009),
-            link=chooser.choose("the relay", 10001) if options.relayed else hub,
-        )
+        self.ports = Ports()
+        self.has_broker = False
 
     @property
     def api(self) -> KubeApi:
@@ -121,6 +110,8 @@ class Stack:
         """Everything up for the length of the block. Raises ChildFailed, RefusedError when the folder is in use."""
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(self._owned())
+            self._choose_ports()
+            self.pin_socket = self.places.pin_socket()
             stack.push_async_callback(self._stop)
             await self._start(stack)
             yield
@@ -144,6 +135,21 @@ class Stack:
                 yield
             finally:
                 self.places.record.unlink(missing_ok=True)
+
+    def _choose_ports(self) -> None:
+        options = self._options
+        chooser = Chooser(self._say, usual=options.usual_ports)
+        listen = listen_address(options.advertise)
+        self.has_broker = options.usual_ports and is_broker(options.mqtt_port)
+        hub = chooser.choose("cloudcore's hub", 10000, listen)
+        self.ports = Ports(
+            mqtt=options.mqtt_port if self.has_broker else chooser.choose("the MQTT broker", options.mqtt_port),
+            api=chooser.choose("the Kubernetes API", 6443),
+            hub=hub,
+            bootstrap=chooser.choose("cloudcore's bootstrap", 10002, listen),
+            conversion=chooser.choose("cloudcore's conversion webhook", 10009),
+            link=chooser.choose("the relay", 10001) if options.relayed else hub,
+        )
 
     async def _stop(self) -> None:
         if self.relay is not None:

@@ -61,6 +61,8 @@ class Mapper:
         self._slots = {each.name: Slot() for each in device}
         self._due = {each.name: asyncio.Event() for each in device}
         self._reports = Reports(secrets.token_hex(4))
+        self._held: dict[str, str] = {}
+        """What the edge said it holds as reported, of the properties nothing was said about since."""
         self._candidates = topics.topics_of(device, dialect)
         self._chosen: DeviceTopics | None = self._candidates[0] if len(self._candidates) == 1 else None
         self._is_known = False
@@ -159,6 +161,7 @@ class Mapper:
             if topic == source.get_result:
                 self._choose(source)
                 self._answered.set()
+                self._held = {name: twin.reported for name, twin in answer.twins.items()}
             for name, value in answer.delta.items():
                 self._desire(name, value)
             for name, twin in answer.twins.items():
@@ -287,14 +290,17 @@ class Mapper:
                     self._tell(item.name, value)
 
     async def _survey(self) -> None:
-        """After each connect read every property and report it."""
+        """After each connect read every property and report what the edge does not know."""
         while True:
             await self._survey_due.wait()
             self._survey_due.clear()
             for item in self.device:
                 async with self._locks[item.name]:
-                    value = await self._try_read(item) if item.read is not None else self._slots[item.name].actual
-                    if value:
+                    slot = self._slots[item.name]
+                    value = await self._try_read(item) if item.read is not None else slot.actual
+                    if value and value == self._held.get(item.name):
+                        slot.seen(value)
+                    elif value:
                         self._tell(item.name, value)
 
     async def _try_read(self, item: Property) -> str | None:
@@ -329,6 +335,7 @@ class Mapper:
             return outcome
 
     def _tell(self, name: str, value: str) -> None:
+        self._held.pop(name, None)
         self._slots[name].seen(value)
         self._reports.put({name: value})
         self._outgoing.set()

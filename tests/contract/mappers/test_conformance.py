@@ -145,6 +145,23 @@ async def test_what_changed_while_the_broker_was_away_is_caught_up(sample: Sampl
         await shown(each, sample.values[1])
 
 
+@pytest.mark.parametrize("sample", ["gpio", "plain functions", "coroutines"], indirect=True)  # nothing changes there by itself
+async def test_what_the_edge_knows_is_not_said_again_after_a_reconnect(sample: Sample, broker: Mosquitto) -> None:
+    async with bench(sample, broker.port) as each:
+        sample.by_hand(sample.values[0])
+        await shown(each, sample.values[0])
+        await each.edge.until(lambda: {item.name for item in sample.device} <= each.edge.reported.keys())
+        reports, states = len(each.edge.reports), len(each.edge.states)
+        each.edge.lost()
+        broker.stop()
+        broker.start()
+        await each.edge.connected()
+        await each.edge.until(lambda: "online" in each.edge.states[states:])
+        sample.by_hand(sample.values[1])
+        await shown(each, sample.values[1])
+        assert each.edge.reports[reports:] == [{sample.name: sample.values[1]}]
+
+
 async def test_the_state_follows_the_mapper(sample: Sample, shared_broker: Mosquitto) -> None:
     async with bench(sample, shared_broker.port) as each:
         await each.edge.until(lambda: each.edge.states[-1:] == ["online"])
