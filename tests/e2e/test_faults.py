@@ -58,6 +58,7 @@ class Stage:
         self.shown: list[str] = []
         self._index = 0
         self._heard: dict[str, asyncio.Event] = {}
+        self.observer: MqttClient
 
     def child(self, name: str) -> Child:
         children = dict(zip(PROCESSES, (*self.system.children, self.mapper), strict=True))
@@ -121,6 +122,7 @@ class Stage:
 
     async def updates(self, count: int, fault: Any, step: str, delay: float) -> None:
         """Some updates in a row; during the last one the fault comes at its step."""
+        await self.observer.until_ready()
         for _ in range(count - 1):
             self.number += 1
             await self.want(self.number)
@@ -180,7 +182,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
             try:
                 await mapper.start()
                 await made.find_index()
-                async with MqttClient(system.mqtt_port, "observer", f"{TOPIC}/#", listener=made.heard):
+                async with MqttClient(system.mqtt_port, "observer", f"{TOPIC}/#", listener=made.heard) as made.observer:
                     made.number = 1
                     await made.want(1)
                     await made.settled()

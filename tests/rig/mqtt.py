@@ -26,6 +26,7 @@ class MqttClient:
         self._client.reconnect_delay_set(1, 1)
         self._client.on_connect = self._connected
         self._client.on_subscribe = lambda *_: self._loop.call_soon_threadsafe(self._ready.set)
+        self._client.on_disconnect = lambda *_: self._loop.call_soon_threadsafe(self._ready.clear)
         self._client.on_message = self._message
 
     def _connected(self, client: paho.Client, *_: object) -> None:
@@ -42,8 +43,12 @@ class MqttClient:
         self._loop = asyncio.get_running_loop()
         self._client.connect_async("127.0.0.1", self._port, keepalive=30)
         self._client.loop_start()
-        await asyncio.wait_for(self._ready.wait(), 30)
+        await self.until_ready()
         return self
+
+    async def until_ready(self) -> None:
+        """Return when connected and subscribed, which a killed broker may have ended."""
+        await asyncio.wait_for(self._ready.wait(), 30)
 
     async def __aexit__(self, *_: object) -> None:
         self._client.disconnect()
