@@ -11,9 +11,7 @@ import fcntl
 import logging
 import os
 import pkgutil
-import shutil
 import sqlite3
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -196,6 +194,8 @@ class Database:
 
     def _copy_snapshot(self, to: Path) -> bool:
         """A checked copy of the snapshot; False when there is none that is good."""
+        import shutil  # brings decompressors along, which a healthy node never needs
+
         if not self.snapshot_path.exists():
             return False
         try:
@@ -245,6 +245,9 @@ class Database:
         raise damage or StoreFull(f"{self.path} cannot be read")
 
     def _loaded(self, path: Path) -> sqlite3.Connection:
+        import shutil
+        import tempfile
+
         memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         try:
             try:
