@@ -4,7 +4,7 @@ cdef object empty_envelope
 
 cdef Py_ssize_t _HEADER_BYTES
 cdef Py_ssize_t _MAX_PAYLOAD
-cdef bytes _PREFIX
+cdef bytes _EMPTY_HEADER
 
 cdef unsigned char _NUMBER
 cdef unsigned char _EIGHT_BYTES
@@ -36,10 +36,10 @@ cdef unsigned long long _zigzag(long long number) noexcept
 @cython.locals(size=Py_ssize_t, digits=bytearray)
 cdef int _put_size(bytearray out, Py_ssize_t start) except -1
 
-@cython.locals(start=Py_ssize_t, number="unsigned long long", body=bytes)
-cdef int _put_message(bytearray out, object message) except -1
+@cython.locals(start=Py_ssize_t, number="unsigned long long")
+cdef int _put_fields(bytearray out, object message) except -1
 
-@cython.locals(out=bytearray, start=Py_ssize_t, size=Py_ssize_t)
+@cython.locals(parts=list, head=bytearray, body=bytes, size=Py_ssize_t)
 cpdef bytes pack(object envelopes)
 
 @cython.locals(stop=Py_ssize_t)

@@ -14,8 +14,8 @@ MAX_PAYLOAD = 32 << 20
 """Bytes of protobuf that one frame may carry, both ways."""
 _MAX_PAYLOAD = MAX_PAYLOAD
 
-_PREFIX = b"\x01\x01\x01\x00\x01\x00"
-"""Version 1.1.1.0, package type message, no flags. Readers do not look at them."""
+_EMPTY_HEADER = b"\x01\x01\x01\x00\x01\x00\x00\x00\x00\x00"
+"""Version 1.1.1.0, package type message, no flags (readers do not look at them), and a length of 0."""
 
 _NUMBER = 0
 _EIGHT_BYTES = 1
@@ -74,8 +74,8 @@ def _put_size(out: bytearray, start: int) -> None:
         out[start - 1 : start] = digits
 
 
-def _put_message(out: bytearray, message: Envelope) -> None:
-    """Append the protobuf message. Fields 6 and 7 of the header and 5 of the route are ours; readers that do not know them skip them."""
+def _put_fields(out: bytearray, message: Envelope) -> None:
+    """Append header and route. Fields 6 and 7 of the header and 5 of the route are ours; readers that do not know them skip them."""
     out.append(_HEADER)
     out.append(0)
     start = len(out)
@@ -100,11 +100,6 @@ def _put_message(out: bytearray, message: Envelope) -> None:
     _put_text(out, _RESOURCE, message.resource)
     _put_text(out, _DESTINATION, message.destination)
     _put_size(out, start)
-    body = message.body
-    if body and body != b"null":
-        out.append(_CONTENT)
-        _put_number(out, len(body))
-        out += body
 
 
 def pack(envelopes: Iterable[Envelope]) -> bytes:
@@ -112,20 +107,26 @@ def pack(envelopes: Iterable[Envelope]) -> bytes:
 
     Raises FrameError when a message's payload is over `MAX_PAYLOAD`.
     """
-    out = bytearray()
+    parts: list[bytes | bytearray] = []
     for message in envelopes:
-        out += _PREFIX
-        start = len(out) + 4
-        out += b"\x00\x00\x00\x00"
-        _put_message(out, message)
-        size = len(out) - start
+        head = bytearray(_EMPTY_HEADER)
+        _put_fields(head, message)
+        body = message.body
+        if body == b"null":
+            body = b""
+        if body:
+            head.append(_CONTENT)
+            _put_number(head, len(body))
+        size = len(head) - _HEADER_BYTES + len(body)
         if size > _MAX_PAYLOAD:
             raise FrameError(f"a message of {size} bytes is over the limit of {MAX_PAYLOAD} for one frame")
-        out[start - 4] = size >> 24
-        out[start - 3] = size >> 16 & 0xFF
-        out[start - 2] = size >> 8 & 0xFF
-        out[start - 1] = size & 0xFF
-    return bytes(out)
+        head[6] = size >> 24
+        head[7] = size >> 16 & 0xFF
+        head[8] = size >> 8 & 0xFF
+        head[9] = size & 0xFF
+        parts.append(head)
+        parts.append(body)
+    return b"".join(parts)
 
 
 # --- Reading: positions in, positions out ---

@@ -1,6 +1,7 @@
 cimport cython
 
 cdef Py_ssize_t _ENTRY_BYTES
+cdef Py_ssize_t _LABEL_BYTES
 
 @cython.final
 cdef class _Entry:
@@ -16,8 +17,14 @@ cdef class _Space:
     cdef dict entries
     cdef list order
 
+@cython.locals(entry=_Entry)
+cdef _Entry _new_entry(str name)
+
 @cython.locals(order=list, entries=dict, name=str)
 cdef list _in_order(_Space space)
+
+@cython.locals(found=list, key=str, value=str)
+cdef tuple _flat(labels)
 
 @cython.locals(pair=tuple, key=str, value=str, at=Py_ssize_t, size=Py_ssize_t)
 cdef bint _has_all(tuple labels, list wanted) except -1

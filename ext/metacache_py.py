@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_ENTRY_BYTES = 200
-"""What an object costs beside its body, name, version and labels: its record and its place in the index."""
+_ENTRY_BYTES = 250
+"""What an object costs beside its body, name, version and labels: its record, its place in the index, the heads of its three texts."""
+_LABEL_BYTES = 40
+"""What a label's name or value costs. Names are mostly shared by many objects, values are not."""
 
 _Listing = list[tuple[str, str, str, bytes | None]]
 _Names = list[str]
@@ -24,11 +26,14 @@ class _Entry:
     older: _Entry
     version: str
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.version = ""
-        self.body = None
-        self.labels = ()
+
+def _new_entry(name: str) -> _Entry:
+    entry = _Entry.__new__(_Entry)
+    entry.name = name
+    entry.version = ""
+    entry.body = None
+    entry.labels = ()
+    return entry
 
 
 class _Space:
@@ -54,6 +59,15 @@ def _in_order(space: _Space) -> list[_Entry]:
     return order
 
 
+def _flat(labels: Mapping[str, str]) -> tuple[str, ...]:
+    """(key, value, key, value, ...): a third of what a dict takes."""
+    found = []
+    for key, value in labels.items():
+        found.append(key)
+        found.append(value)
+    return tuple(found)
+
+
 def _has_all(labels: tuple[str, ...], wanted: list[tuple[str, str]]) -> bool:
     """Whether `labels` (key, value, key, value, ...) has every wanted pair."""
     for key, value in wanted:
@@ -70,7 +84,7 @@ def _has_all(labels: tuple[str, ...], wanted: list[tuple[str, str]]) -> bool:
 
 def _weight(entry: _Entry) -> int:
     """What version and labels add to an object's cost."""
-    return len(entry.version) + 8 * len(entry.labels)
+    return len(entry.version) + _LABEL_BYTES * len(entry.labels)
 
 
 class MetaCache:
@@ -87,7 +101,7 @@ class MetaCache:
         self.evicted = 0
         self._size = 0
         self._kinds: dict[str, dict[str, _Space]] = {}
-        self._ring = _Entry("")
+        self._ring = _new_entry("")
         self._ring.newer = self._ring.older = self._ring
 
     def __len__(self) -> int:
@@ -114,7 +128,7 @@ class MetaCache:
         space = spaces.get(namespace)
         if space is None:
             space = spaces[namespace] = _Space()
-        entry = _Entry(name)
+        entry = _new_entry(name)
         space.entries[name] = entry
         space.order = None
         self._size += 1
@@ -166,7 +180,7 @@ class MetaCache:
             self._take_body(entry)
             self.bytes_used -= _weight(entry)
         entry.version = version
-        entry.labels = tuple([text for pair in labels.items() for text in pair]) if labels else ()
+        entry.labels = _flat(labels) if labels else ()
         self.bytes_used += _weight(entry)
         self._give_body(entry, body)
 
