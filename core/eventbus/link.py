@@ -95,6 +95,7 @@ class BrokerLink:
         self._fruitless = 0
         self._generation = 0
         self._gathering = False
+        self._draining = False
         self._reading = False
         self._lost = asyncio.Event()
         self._accepted: asyncio.Future[None] | None = None
@@ -235,7 +236,8 @@ class BrokerLink:
     def _on_publish(self, _client: Any, _userdata: Any, mid: int, _reason: Any, _properties: Any) -> None:
         self._answered = True
         self._in_flight_bytes -= self._in_flight.pop(mid, 0)
-        if self._pending and self._loop is not None:
+        if self._pending and not self._draining and self._loop is not None:
+            self._draining = True
             self._loop.call_soon(self._drain)
 
     def _on_message(self, _client: Any, _userdata: Any, message: Any) -> None:
@@ -322,6 +324,7 @@ class BrokerLink:
             self._drain()
 
     def _drain(self) -> None:
+        self._draining = False
         first = not self._gathering and not self._reading  # it is written at once, what follows in this turn leaves together
         while self.connected and self._pending and len(self._in_flight) < IN_FLIGHT and self._in_flight_bytes < IN_FLIGHT_BYTES:
             topic, payload = self._pending.take()

@@ -64,7 +64,9 @@ class EventBus:
         self.broker: Broker | None = None
         """The broker of our own, in mqttMode 0 and 1."""
         self.links: list[BrokerLink] = []
-        """One link a broker: our own first."""
+        """One link a broker: our own first. None when the settings do not enable the bus; then `publish` does nothing."""
+        if not settings.enable:
+            return
         if settings.mqtt_mode != MODE_EXTERNAL:
             self.broker = self._make_broker()
             self.links.append(self._make_link("internal", settings.internal, qos=settings.mqtt_qos, retain=settings.mqtt_retain))

@@ -98,6 +98,8 @@ async def _resolve(address: BrokerAddress) -> list[tuple[socket.AddressFamily, s
         return socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)  # type: ignore[return-value]
     except socket.gaierror:
         return await asyncio.get_running_loop().getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)  # type: ignore[return-value]
+    except UnicodeError as error:
+        raise LinkError(f"{address.host} is no host name: {error}") from error
 
 
 async def _handshake(loop: asyncio.AbstractEventLoop, sock: ssl.SSLSocket) -> None:

@@ -18,7 +18,7 @@ def client_context(settings: BusTlsSettings) -> ssl.SSLContext:
         raise OSError(f"eventBusTLS.tlsMqttCAFile: {settings.tls_mqtt_ca_file}: {error.strerror or error}") from error
     certificate, key = settings.tls_mqtt_cert_file, settings.tls_mqtt_private_key_file
     try:
-        context.load_cert_chain(certificate, key)
+        context.load_cert_chain(certificate, key, password="")  # an encrypted key would ask the terminal
     except OSError as error:
         reason = error.strerror or error
         raise OSError(f"eventBusTLS.tlsMqttCertFile and tlsMqttPrivateKeyFile: {certificate}, {key}: {reason}") from error

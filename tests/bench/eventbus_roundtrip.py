@@ -1,6 +1,7 @@
 """From publish to callback through a real mosquitto: our link on the event loop beside paho's own thread, turn by turn in the same run.
 
-Also a burst of messages one way, and what importing paho and the event bus adds to a process that has uvloop, ssl and orjson already.
+Also a burst of messages one way, and what importing paho and the event bus adds to a process that has uvloop, ssl, orjson and
+websockets already (as the edge has).
 Figures are reported, not judged. `--json FILE` writes them down.
 """
 
@@ -36,7 +37,7 @@ BURST = 10_000
 PAYLOAD = b'{"event_id":"","timestamp":0,"twin":{"red":{"actual":{"value":"ON"}}}}'
 
 MEMORY = """
-import asyncio, json, ssl, socket, threading, orjson, uvloop
+import asyncio, json, ssl, socket, threading, orjson, uvloop, websockets.asyncio.client
 def pss():
     return next(int(line.split()[1]) for line in open("/proc/self/smaps_rollup") if line.startswith("Pss:"))
 found = [pss()]

@@ -383,6 +383,15 @@ async def test_the_connection_to_the_cloud_is_announced_if_asked_for(broker: Mos
         assert await seen(probe) == [("node/last", b"")]
 
 
+async def test_a_bus_that_is_not_enabled_does_nothing() -> None:
+    edge = Edge("tcp://127.0.0.1:1", enable=False, mqtt_mode=1)
+    edge.bus.publish("a", b"")
+    await edge.bus.handle(pushed("publish", "a", "x"))
+    assert not edge.bus.links
+    assert edge.bus.broker is None
+    assert not edge.bus.connected
+
+
 async def test_mode_1_speaks_with_its_own_broker_and_another(broker: Mosquitto, probe: Probe, tmp_path: Path) -> None:
     own = f"tcp://127.0.0.1:{free_port()}"
     store = FakeStore()

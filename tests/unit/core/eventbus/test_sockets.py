@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from pinnace.core.base.errors import LinkError
 from pinnace.core.eventbus.settings import BrokerAddress
 from pinnace.core.eventbus.sockets import BufferedSocket, open_socket
 
@@ -103,6 +104,12 @@ async def test_nobody_listens() -> None:
         held.bind(("127.0.0.1", 0))
         with pytest.raises(ConnectionRefusedError):
             await open_socket(BrokerAddress("127.0.0.1", held.getsockname()[1], False), None)
+
+
+@pytest.mark.parametrize("host", ["no..host", "x" * 64, "ü" * 64])
+async def test_what_is_no_host_name(host: str) -> None:
+    with pytest.raises((LinkError, OSError)):
+        await open_socket(BrokerAddress(host, 1883, False), None)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
