@@ -6,6 +6,9 @@ configuration files and a kubeconfig. Ports that are busy are chosen around.
 With --once it needs no terminal: it starts afresh in a folder of its own, switches every lamp on and off through the Kubernetes API,
 cuts the edge off, changes a desired value meanwhile, lets the edge in again, prints one line for each thing it saw, ends everything,
 and exits 0 only if all of it was seen.
+
+The times are those between sightings at public interfaces: desired in a watch of the API, the delta on MQTT, the pin, the mapper's
+report on MQTT, reported in a watch of the API. Versions are the Device's resource version and the edge's twin version.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import shutil
 from pathlib import Path
@@ -24,9 +23,10 @@ def mosquitto() -> str:
 
 
 def broker(ports: Ports, places: Places) -> str:
-    """mosquitto.conf(5): loopback only, as whoever runs us, what waits for the edge kept on disk."""
+    """mosquitto.conf(5): loopback only, as whoever runs us (root would be exchanged for another user), its queues kept on disk."""
+    user = "user root\n" if os.geteuid() == 0 else ""
     return (
-        f"listener {ports.mqtt} {LOOPBACK}\nallow_anonymous true\nuser {getpass.getuser()}\nset_tcp_nodelay true\n"
+        f"listener {ports.mqtt} {LOOPBACK}\nallow_anonymous true\n{user}set_tcp_nodelay true\n"
         f"persistence true\npersistence_location {places.data / 'mosquitto'}/\nmax_queued_messages 10000\n"
     )
 

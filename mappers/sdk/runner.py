@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from pinnace.core.base.errors import ConfigError
+from pinnace.core.base.aio.backoff import Backoff
+from pinnace.core.base.aio.supervise import supervise
+from pinnace.core.base.errors import ConfigError, PinnaceError
 from pinnace.core.base.observe import logs
 from pinnace.mappers.sdk.connection import Broker
 from pinnace.mappers.sdk.mapper import Mapper
@@ -60,12 +63,18 @@ def serve(
     ready_fd: int | None = None,
     beside: Sequence[Callable[[], Awaitable[None]]] = (),
 ) -> None:
-    """Serve one device or several on a broker until SIGTERM or SIGINT. `beside` runs in the same loop."""
+    """Serve one device or several on a broker until SIGTERM or SIGINT. `beside` runs in the same loop; what it raises ends everything."""
     import uvloop
 
     served = [devices] if isinstance(devices, Device) else devices
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(served, broker, dialect, ready_fd, beside))
+        try:
+            runner.run(_serve(served, broker, dialect, ready_fd, beside))
+        except ExceptionGroup as group:
+            ours = group.subgroup(PinnaceError)
+            if ours is None:
+                raise
+            raise ours.exceptions[0] from None
 
 
 async def _serve(
@@ -85,12 +94,14 @@ async def _serve(
         nonlocal waiting
         waiting -= 1
         if waiting == 0 and ready_fd is not None:
-            os.write(ready_fd, b"ready\n")
-            os.close(ready_fd)
+            with contextlib.suppress(OSError), os.fdopen(ready_fd, "wb") as stream:  # whoever started us may have left
+                stream.write(b"ready\n")
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_run(each)) for each in beside]
-        tasks += [group.create_task(Mapper(each, broker, dialect=dialect, on_first_connect=connected).run()) for each in devices]
+        for each in devices:
+            mapper = Mapper(each, broker, dialect=dialect, on_first_connect=connected)
+            tasks.append(group.create_task(supervise(f"mapper-{each.name}", mapper.run, Backoff(0.5, 30.0))))
         await stopped.wait()
         for task in tasks:
             task.cancel()
