@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import orjson
 import pytest
 import pytest_asyncio
 from fakes.cutproxy import CutProxy, Plan
@@ -210,8 +209,3 @@ async def test_desired_and_reported_agree_after_a_fault(stage: Stage, seed: int)
         await stage.updates(count, cut, draw.choice(STEPS), delay)
     await stage.settled()
     await stage.check_order()
-
-
-def test_every_pair_of_process_and_step_is_in_the_suite() -> None:
-    assert len(KILLS) <= RUNS
-    assert {orjson.dumps(pair) for pair in KILLS} == {orjson.dumps(pair) for pair in itertools.product(PROCESSES, STEPS)}
