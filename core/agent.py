@@ -33,7 +33,8 @@ logger = logging.getLogger(__name__)
 async def running(settings: EdgeCoreSettings) -> AsyncIterator[HubLink]:
     """Run the edge for the length of the block; gives the link, which knows whether the cloud is there.
 
-    Raises StoreError when there is no database to start from. Nothing else stops the edge: without a cloud it works from the store.
+    Raises StoreError when there is no database to start from, and StoreDamaged when the file turns out to be damaged meanwhile: the next
+    start sets it aside. Nothing else stops the edge: without a cloud it works from the store.
     """
     node, modules = settings.node, settings.modules
     health = Health()
@@ -71,9 +72,34 @@ async def running(settings: EdgeCoreSettings) -> AsyncIterator[HubLink]:
         tasks = [asyncio.create_task(supervise(name, run, Backoff(0.2, 10.0)), name=name) for name, run in services.items()]
         try:
             logger.info("agent.started node=%s services=%s", node, ",".join(services))
-            yield link
+            async with _interrupted_by(store.failed()):
+                yield link
         finally:
             await _cancelled(reversed(tasks))
+
+
+@contextlib.asynccontextmanager
+async def _interrupted_by(step: Awaitable[None]) -> AsyncIterator[None]:
+    """Interrupt the block when `step` fails, and raise its exception instead."""
+    owner = asyncio.current_task()
+    assert owner is not None
+    watching = asyncio.ensure_future(step)
+
+    def interrupt(done: asyncio.Future[None]) -> None:
+        if not done.cancelled() and done.exception() is not None:
+            owner.cancel()
+
+    watching.add_done_callback(interrupt)
+    try:
+        yield
+    except asyncio.CancelledError:
+        error = watching.exception() if watching.done() and not watching.cancelled() else None
+        if error is None:
+            raise
+        owner.uncancel()
+        raise error from None
+    finally:
+        watching.cancel()
 
 
 async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:

@@ -177,7 +177,7 @@ class Store:
         await self._writer.committed()
 
 
-def labels_of(body: bytes) -> Mapping[str, str] | None:
+def labels_of(body: bytes) -> dict[str, str] | None:
     """metadata.labels of an object's JSON text; None when there are none."""
     try:
         metadata: Any = orjson.loads(body)["metadata"]

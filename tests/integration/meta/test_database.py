@@ -63,6 +63,18 @@ async def test_an_empty_file_is_a_new_database(tmp_path: Path) -> None:
     assert health.problems == {}
 
 
+async def test_a_database_of_kubeedge_keeps_its_tables(tmp_path: Path) -> None:
+    """The default path is where an upstream edgecore had its own; going back to it must stay possible."""
+    path = tmp_path / "edgecore.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, type TEXT, value TEXT)")
+        connection.execute("INSERT INTO meta VALUES ('default/pod/p', 'pod', '{}')")
+    async with Store(path) as store:
+        await store.apply([change("a")])
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT key FROM meta").fetchall() == [("default/pod/p",)]
+
+
 async def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "edge.db"
     await fill(path, "a", snapshot=False)
