@@ -1,10 +1,11 @@
 cimport cython
+from libc.stdint cimport int64_t
 
 cdef Py_ssize_t _MAX_TWINS
 cdef Py_ssize_t _MAX_DEPTH
 cdef Py_ssize_t _MAX_NAME
 cdef Py_ssize_t _MAX_VALUE
-cdef long long _MAX_INT64
+cdef int64_t _MAX_INT64
 
 cdef unsigned char _QUOTE
 cdef unsigned char _BACKSLASH
@@ -37,6 +38,7 @@ cdef bytes _CLASSES
 cdef object _ESCAPED
 cdef dict _PLAIN_ESCAPES
 cdef dict _ESCAPES
+cdef bytes _OPENING
 cdef bytes _UNSET
 cdef bytes _DELETED
 cdef bytes _STRING
@@ -46,9 +48,10 @@ cdef bytes _FLOAT
 cdef bytes _BOOLEAN
 cdef dict _TYPES
 
+@cython.locals(piece=bytes)
 cdef bytes _quote(str text)
 
-cdef bytes _number(long long value)
+cdef bytes _number(int64_t value)
 
 @cython.locals(table="const unsigned char*", data="const unsigned char*", at=Py_ssize_t, last=Py_ssize_t)
 cdef bint _is_word(bytes piece) except -1
@@ -56,21 +59,26 @@ cdef bint _is_word(bytes piece) except -1
 @cython.locals(text=bytes, number=double, is_negative=bint)
 cdef str _fault(bytes kind, bytes piece)
 
+@cython.final
 cdef class _Change:
     cdef bytes name
     cdef bint is_null
     cdef bytes desired
-    cdef long long desired_at
-    cdef long long desired_cloud
-    cdef long long desired_edge
+    cdef int64_t desired_at
+    cdef int64_t desired_cloud
+    cdef int64_t desired_edge
     cdef bytes overridden
     cdef bytes reported
-    cdef long long reported_at
-    cdef long long reported_cloud
-    cdef long long reported_edge
+    cdef int64_t reported_at
+    cdef int64_t reported_cloud
+    cdef int64_t reported_edge
     cdef int optional
     cdef bytes type
 
+@cython.locals(change=_Change)
+cdef _Change _change(bytes name)
+
+@cython.final
 cdef class _Reader:
     cdef bytes text
     cdef const unsigned char* data
@@ -81,9 +89,9 @@ cdef class _Reader:
     cdef bint is_plain
     cdef bint is_word
     cdef bint is_strict
-    cdef long long first
-    cdef long long second
-    cdef long long value_at
+    cdef int64_t first
+    cdef int64_t second
+    cdef int64_t value_at
     cdef str event_id
 
     cdef object refusal(self, str wanted)
@@ -117,8 +125,8 @@ cdef class _Reader:
     @cython.locals(byte="unsigned char")
     cdef bint goes_on(self) except -1
 
-    @cython.locals(data="const unsigned char*", at=Py_ssize_t, start=Py_ssize_t, byte="unsigned char", is_negative=bint, number="long long", digit="long long")
-    cdef long long whole(self) except? -1
+    @cython.locals(data="const unsigned char*", at=Py_ssize_t, start=Py_ssize_t, byte="unsigned char", is_negative=bint, number=int64_t, digit=int64_t)
+    cdef int64_t whole(self) except? -1
 
     @cython.locals(byte="unsigned char", more=bint)
     cdef object skip(self, Py_ssize_t depth)
@@ -158,19 +166,20 @@ cdef class _Reader:
     @cython.locals(changes=list, more=bint)
     cdef list update(self)
 
+@cython.final
 cdef class _Twin:
     cdef bytes name
     cdef str label
     cdef bytes key
     cdef bytes cloud
     cdef bytes desired
-    cdef long long desired_at
-    cdef long long desired_cloud
-    cdef long long desired_edge
+    cdef int64_t desired_at
+    cdef int64_t desired_cloud
+    cdef int64_t desired_edge
     cdef bytes reported
-    cdef long long reported_at
-    cdef long long reported_cloud
-    cdef long long reported_edge
+    cdef int64_t reported_at
+    cdef int64_t reported_cloud
+    cdef int64_t reported_edge
     cdef bint optional
     cdef bytes type
     cdef bint is_deleted
@@ -179,19 +188,24 @@ cdef class _Twin:
     cdef bytes actual
     cdef bytes tail
     cdef bytes full
-    cdef bytes entry
+    cdef bytes next_key
+    cdef bytes expected_version
+    cdef bytes actual_version
 
-    cdef object set_desired(self, bytes piece, long long at)
-    cdef object set_reported(self, bytes piece, long long at, bytes stamp)
+    cdef object set_desired(self, bytes piece, int64_t at)
+    cdef object set_reported(self, bytes piece, int64_t at, bytes stamp)
     @cython.locals(kind=bytes)
     cdef object set_tail(self)
+    cdef object set_desired_version(self)
+    cdef object set_reported_version(self)
     cdef object settle(self)
     cdef object erase(self)
-    @cython.locals(pieces=list)
+    @cython.locals(overridden=bytes)
     cdef bytes row(self)
-    @cython.locals(is_told=bint, pieces=list)
+    @cython.locals(actual_version=bytes)
     cdef bytes report(self)
 
+@cython.final
 cdef class DeviceTwins:
     cdef dict _twins
     cdef list _order
@@ -213,22 +227,22 @@ cdef class DeviceTwins:
 
     @cython.locals(stamp=bytes, result=list, document=list, rows=dict, reports=dict, change=_Change, twin=_Twin, is_new=bint,
                    is_changed=bint, is_told=bint, last=bytes, desired=bytes)
-    cdef object _update(self, list changes, long long now, object outcome)
+    cdef object _update(self, list changes, int64_t now, object outcome)
 
     cdef object _erase(self, _Twin twin)
 
     @cython.locals(twin=_Twin, desired=bytes, kind=bytes, fault=str, last=bytes, is_stored=bint, is_changed=bint, optional=bint)
-    cdef str _want(self, _Change change, long long now, long long version, object outcome, list document)
+    cdef str _want(self, _Change change, int64_t now, int64_t version, object outcome, list document)
 
-    cdef object _unwant(self, _Twin twin, long long now)
+    cdef object _unwant(self, _Twin twin, int64_t now)
 
     cdef object _record(self, _Twin twin, bytes last, object outcome, list document)
 
     @cython.locals(reader=_Reader, changes=list)
-    cpdef object apply_update(self, bytes payload, long long now)
+    cpdef object apply_update(self, bytes payload, int64_t now)
 
     @cython.locals(reader=_Reader, changes=list, change=_Change, twin=_Twin, document=list, named=set, reason=str, last=bytes)
-    cpdef object apply_desired(self, bytes payload, long long now, long long version=*)
+    cpdef object apply_desired(self, bytes payload, int64_t now, int64_t version=*)
 
     @cython.locals(twin=_Twin, twins=list, delta=list)
     cpdef bytes delta(self)
@@ -236,18 +250,22 @@ cdef class DeviceTwins:
     @cython.locals(failed=dict, change=_Change, reader=_Reader, twin=_Twin)
     cpdef dict load(self, object rows)
 
-    @cython.locals(twin=_Twin)
+    @cython.locals(twin=_Twin, pieces=list)
     cpdef bytes members(self)
 
     @cython.locals(twin=_Twin)
     cpdef bytes report(self, str property_name)
 
-    @cython.locals(twin=_Twin, found="long long")
-    cpdef long long version(self) except? -1
+    @cython.locals(twin=_Twin, found=int64_t)
+    cpdef int64_t version(self) except? -1
 
     @cython.locals(twin=_Twin)
     cpdef list names(self)
 
 cpdef bytes twin_members(object items)
 
-cpdef bytes message(str event_id, long long timestamp, bytes members)
+cpdef bytes message(str event_id, int64_t timestamp, bytes members)
+
+cdef object _document(list pieces, _Twin twin, bytes last, bytes current)
+
+cdef bytes _closed(list pieces)

@@ -74,6 +74,7 @@ _PLAIN_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _ESCAPES = {_code: f"\\u{_code:04x}" for _code in (*range(0x20), 0x3C, 0x3E, 0x26, 0x2028, 0x2029)}
 _ESCAPES.update({0x08: "\\b", 0x0C: "\\f", 0x0A: "\\n", 0x0D: "\\r", 0x09: "\\t", 0x22: '\\"', 0x5C: "\\\\"})
 
+_OPENING = b'"twin":{'
 _UNSET = b'""'
 _DELETED = b"deleted"
 _STRING = b"string"
@@ -97,6 +98,9 @@ def _unescape(raw: bytes) -> str:
 
 def _quote(text: str) -> bytes:
     """`text` as a JSON string in the one form that values are compared in."""
+    piece = b'"' + text.encode() + b'"'
+    if _is_word(piece):
+        return piece
     return b'"' + text.translate(_ESCAPES).encode() + b'"'
 
 
@@ -108,20 +112,38 @@ def _number(value: int) -> bytes:
 class _Change:
     """What one update says about one property. Versions are -1 where the update has none, `optional` likewise."""
 
-    def __init__(self, name: bytes) -> None:
-        self.name = name
-        self.is_null = False
-        self.desired: bytes | None = None
-        self.desired_at = 0
-        self.desired_cloud = -1
-        self.desired_edge = -1
-        self.overridden: bytes | None = None
-        self.reported: bytes | None = None
-        self.reported_at = 0
-        self.reported_cloud = -1
-        self.reported_edge = -1
-        self.optional = -1
-        self.type = b""
+    name: bytes
+    is_null: bool
+    desired: bytes | None
+    desired_at: int
+    desired_cloud: int
+    desired_edge: int
+    overridden: bytes | None
+    reported: bytes | None
+    reported_at: int
+    reported_cloud: int
+    reported_edge: int
+    optional: int
+    type: bytes
+
+
+def _change(name: bytes) -> _Change:
+    """A change that says nothing yet. No constructor: calling one costs the compiled build more than all the rest of it."""
+    change = _Change.__new__(_Change)
+    change.name = name
+    change.is_null = False
+    change.desired = None
+    change.desired_at = 0
+    change.desired_cloud = -1
+    change.desired_edge = -1
+    change.overridden = None
+    change.reported = None
+    change.reported_at = 0
+    change.reported_cloud = -1
+    change.reported_edge = -1
+    change.optional = -1
+    change.type = b""
+    return change
 
 
 class _Reader:
@@ -522,7 +544,7 @@ class _Reader:
             name = self.data[self.start : self.stop] if self.is_plain else self.characters().encode()
             if not name or len(name) > _MAX_VALUE:
                 raise TwinError(f"a property's name has 1 to {_MAX_NAME} characters")
-            change = _Change(name)
+            change = _change(name)
             try:
                 self.twin(change)
             except TwinError as error:
@@ -610,6 +632,7 @@ class _Twin:
         self.name = name
         self.label = name.decode()
         self.key = _quote(self.label) + b":"
+        self.next_key = b"," + self.key
         self.cloud: bytes | None = None
         self.desired: bytes | None = None
         self.desired_at = 0
@@ -627,7 +650,10 @@ class _Twin:
         self.actual = b""
         self.tail = b""
         self.full = b""
-        self.entry = b""
+        self.expected_version = b""
+        self.actual_version = b""
+        self.set_desired_version()
+        self.set_reported_version()
 
     def set_desired(self, piece: bytes | None, at: int) -> None:
         self.desired = piece
@@ -635,7 +661,7 @@ class _Twin:
         if piece is None:
             self.expected = b""
         else:
-            self.expected = b'"expected":{"value":' + piece + b',"metadata":{"timestamp":' + _number(at) + b"}},"
+            self.expected = b"".join((b'"expected":{"value":', piece, b',"metadata":{"timestamp":', _number(at), b"}},"))
 
     def set_reported(self, piece: bytes | None, at: int, stamp: bytes) -> None:
         """`stamp` is `at` as text."""
@@ -644,16 +670,25 @@ class _Twin:
         if piece is None:
             self.actual = b""
         else:
-            self.actual = b'"actual":{"value":' + piece + b',"metadata":{"timestamp":' + stamp + b"}},"
+            self.actual = b"".join((b'"actual":{"value":', piece, b',"metadata":{"timestamp":', stamp, b"}},"))
 
     def set_tail(self) -> None:
         kind = _DELETED if self.is_deleted else self.type
         self.tail = (b'"optional":true' if self.optional else b'"optional":false') + b',"metadata":{"type":"' + kind + b'"}'
 
+    def set_desired_version(self) -> None:
+        self.expected_version = b"".join(
+            (b',"expected_version":{"cloud":', _number(self.desired_cloud), b',"edge":', _number(self.desired_edge), b"}")
+        )
+
+    def set_reported_version(self) -> None:
+        self.actual_version = b"".join(
+            (b',"actual_version":{"cloud":', _number(self.reported_cloud), b',"edge":', _number(self.reported_edge), b"}")
+        )
+
     def settle(self) -> None:
         """Put the pieces together after a change."""
-        self.full = b"{" + self.expected + self.actual + self.tail + b"}"
-        self.entry = self.key + self.full
+        self.full = b"".join((b"{", self.expected, self.actual, self.tail, b"}"))
         self.differs = self.desired is not None and self.desired != self.reported
 
     def erase(self) -> None:
@@ -668,47 +703,17 @@ class _Twin:
 
     def row(self) -> bytes:
         """The twin as it is stored."""
-        pieces = [
-            b"{",
-            self.expected,
-            self.actual,
-            self.tail,
-            b',"expected_version":{"cloud":',
-            _number(self.desired_cloud),
-            b',"edge":',
-            _number(self.desired_edge),
-            b'},"actual_version":{"cloud":',
-            _number(self.reported_cloud),
-            b',"edge":',
-            _number(self.reported_edge),
-            b"}}",
-        ]
+        overridden = b""
         if self.cloud != self.desired:
-            pieces[12] = b'},"overridden":' + (_UNSET if self.cloud is None else self.cloud) + b"}"
-        return b"".join(pieces)
+            overridden = b',"overridden":' + (_UNSET if self.cloud is None else self.cloud)
+        return b"".join((b"{", self.expected, self.actual, self.tail, self.expected_version, self.actual_version, overridden, b"}"))
 
     def report(self) -> bytes:
         """The twin as the cloud is told: the desired value stands there when the device has acted on it, or when a client here wrote it."""
-        is_told = self.desired is not None and (self.desired == self.reported or self.desired != self.cloud)
-        pieces = [b"{"]
-        if is_told:
-            pieces.append(self.expected)
-        pieces.append(self.actual)
-        pieces.append(self.tail)
-        if is_told:
-            pieces.append(b',"expected_version":{"cloud":')
-            pieces.append(_number(self.desired_cloud))
-            pieces.append(b',"edge":')
-            pieces.append(_number(self.desired_edge))
-            pieces.append(b"}")
-        if self.reported is not None:
-            pieces.append(b',"actual_version":{"cloud":')
-            pieces.append(_number(self.reported_cloud))
-            pieces.append(b',"edge":')
-            pieces.append(_number(self.reported_edge))
-            pieces.append(b"}")
-        pieces.append(b"}")
-        return b"".join(pieces)
+        actual_version = b"" if self.reported is None else self.actual_version
+        if self.desired is not None and (self.desired == self.reported or self.desired != self.cloud):
+            return b"".join((b"{", self.expected, self.actual, self.tail, self.expected_version, actual_version, b"}"))
+        return b"".join((b"{", self.actual, self.tail, actual_version, b"}"))
 
 
 class DeviceTwins:
@@ -763,7 +768,7 @@ class DeviceTwins:
         """Take the stored rows of a device. Gives property → reason for those that cannot be read; they are left out."""
         failed: dict[str, str] = {}
         for label, row in rows.items():
-            change = _Change(label.encode())
+            change = _change(label.encode())
             try:
                 reader = _Reader(row, False)
                 reader.twin(change)
@@ -789,6 +794,8 @@ class DeviceTwins:
         twin.set_reported(change.reported, change.reported_at, _number(change.reported_at))
         twin.reported_cloud = max(change.reported_cloud, 0)
         twin.reported_edge = max(change.reported_edge, 0)
+        twin.set_desired_version()
+        twin.set_reported_version()
         twin.set_tail()
         self._settle(twin)
 
@@ -833,8 +840,8 @@ class DeviceTwins:
 
     def _update(self, changes: list[_Change], now: int, outcome: Outcome) -> None:
         stamp = _number(now)
-        result = []
-        document = []
+        result = [_OPENING]
+        document = [_OPENING]
         rows = outcome.rows
         reports = outcome.reports
         for change in changes:
@@ -845,9 +852,12 @@ class DeviceTwins:
                 last = twin.full
                 self._erase(twin)
                 twin.desired_edge += 1
+                twin.set_desired_version()
                 twin.reported_edge += 1
-                result.append(twin.key + b"null")
-                document.append(twin.key + b'{"last":' + last + b',"current":null}')
+                twin.set_reported_version()
+                result.append(twin.next_key if len(result) > 1 else twin.key)
+                result.append(b"null")
+                _document(document, twin, last, b"null")
                 rows[twin.label] = twin.row()
                 continue
             if twin is None:
@@ -872,30 +882,37 @@ class DeviceTwins:
                     is_changed = True
                     is_told = True
                     twin.desired_edge += 1
+                    twin.set_desired_version()
                 twin.set_desired(desired, now)
             if change.reported is not None:
                 if change.reported != twin.reported:
                     is_changed = True
                     is_told = True
                     twin.reported_edge += 1
+                    twin.set_reported_version()
                 twin.set_reported(change.reported, now, stamp)
             elif change.desired is None and not is_changed:
                 continue
             self._settle(twin)
+            result.append(twin.next_key if len(result) > 1 else twin.key)
             if is_new:
-                result.append(twin.entry)
-            elif change.desired is None:
-                result.append(twin.key + b"{" + (b"" if change.reported is None else twin.actual) + twin.tail + b"}")
+                result.append(twin.full)
             else:
-                result.append(twin.key + b"{" + twin.expected + (b"" if change.reported is None else twin.actual) + twin.tail + b"}")
-            document.append(twin.key + b'{"last":' + last + b',"current":' + twin.full + b"}")
+                result.append(b"{")
+                if change.desired is not None:
+                    result.append(twin.expected)
+                if change.reported is not None:
+                    result.append(twin.actual)
+                result.append(twin.tail)
+                result.append(b"}")
+            _document(document, twin, last, twin.full)
             if is_changed:
                 rows[twin.label] = twin.row()
                 if is_told:
                     reports[twin.label] = twin.report()
-        outcome.result = b'"twin":{' + b",".join(result) + b"}"
-        if document:
-            outcome.document = b'"twin":{' + b",".join(document) + b"}"
+        outcome.result = _closed(result)
+        if len(document) > 1:
+            outcome.document = _closed(document)
 
     def _erase(self, twin: _Twin) -> None:
         if twin.differs:
@@ -911,7 +928,7 @@ class DeviceTwins:
         reader = _Reader(payload, False)
         changes = reader.update()
         outcome = Outcome(reader.event_id)
-        document: list[bytes] = []
+        document = [_OPENING]
         named = set()
         for change in changes:
             named.add(change.name)
@@ -923,10 +940,11 @@ class DeviceTwins:
                 if twin.cloud is not None and twin.name not in named and twin.desired_cloud <= version:
                     last = twin.full
                     twin.desired_cloud = version
+                    twin.set_desired_version()
                     self._unwant(twin, now)
                     self._record(twin, last, outcome, document)
-        if document:
-            outcome.document = b'"twin":{' + b",".join(document) + b"}"
+        if len(document) > 1:
+            outcome.document = _closed(document)
         outcome.delta = self.delta()
         return outcome
 
@@ -960,6 +978,7 @@ class DeviceTwins:
         is_stored = 0 <= version != twin.desired_cloud
         if is_stored:
             twin.desired_cloud = version
+            twin.set_desired_version()
         if desired is None:
             if twin.cloud is None:
                 if is_stored:
@@ -1002,24 +1021,33 @@ class DeviceTwins:
 
     def _record(self, twin: _Twin, last: bytes, outcome: Outcome, document: list[bytes]) -> None:
         outcome.rows[twin.label] = twin.row()
-        document.append(twin.key + b'{"last":' + last + b',"current":' + (b"null" if twin.is_deleted else twin.full) + b"}")
+        _document(document, twin, last, b"null" if twin.is_deleted else twin.full)
 
     def members(self) -> bytes:
         """All twins, for `twin/get` and membership."""
-        return b'"twin":{' + b",".join([twin.entry for twin in self._order if not twin.is_deleted]) + b"}"
+        pieces = [_OPENING]
+        for twin in self._order:
+            if not twin.is_deleted:
+                pieces.append(twin.next_key if len(pieces) > 1 else twin.key)
+                pieces.append(twin.full)
+        return _closed(pieces)
 
     def delta(self) -> bytes:
         """The desired values not yet reported equal, with all twins that have a desired value; b"" when there are none."""
         if self._differing == 0:
             return b""
-        twins = []
-        delta = []
+        twins = [_OPENING]
+        delta: list[bytes] = []
         for twin in self._order:
             if twin.desired is not None:
-                twins.append(twin.entry)
+                twins.append(twin.next_key if len(twins) > 1 else twin.key)
+                twins.append(twin.full)
                 if twin.differs:
-                    delta.append(twin.key + twin.desired)
-        return b'"twin":{' + b",".join(twins) + b'},"delta":{' + b",".join(delta) + b"}"
+                    delta.append(twin.next_key if delta else twin.key)
+                    delta.append(twin.desired)
+        twins.append(b'},"delta":{')
+        twins += delta
+        return _closed(twins)
 
     def report(self, property_name: str) -> bytes:
         """What the cloud is told of a property; b"" when there is nothing to tell."""
@@ -1038,6 +1066,21 @@ class DeviceTwins:
     def names(self) -> list[str]:
         """The properties, deleted ones left out, in order."""
         return [twin.label for twin in self._order if not twin.is_deleted]
+
+
+def _document(pieces: list[bytes], twin: _Twin, last: bytes, current: bytes) -> None:
+    pieces.append(twin.next_key if len(pieces) > 1 else twin.key)
+    pieces.append(b'{"last":')
+    pieces.append(last)
+    pieces.append(b',"current":')
+    pieces.append(current)
+    pieces.append(b"}")
+
+
+def _closed(pieces: list[bytes]) -> bytes:
+    """The member `twin` that begins with `_OPENING`."""
+    pieces.append(b"}")
+    return b"".join(pieces)
 
 
 def twin_members(items: Mapping[str, bytes]) -> bytes:

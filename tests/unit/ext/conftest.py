@@ -29,3 +29,8 @@ def frame(request: pytest.FixtureRequest) -> ModuleType:
 @pytest.fixture(scope="session", params=BUILDS)
 def metacache(request: pytest.FixtureRequest) -> ModuleType:
     return _load("metacache", request.param)
+
+
+@pytest.fixture(scope="session", params=BUILDS)
+def twindiff(request: pytest.FixtureRequest) -> ModuleType:
+    return _load("twindiff", request.param)
