@@ -132,6 +132,7 @@ class Broker:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
+            env={"PATH": os.defpath},  # a frozen program's library path is not for its children
             start_new_session=True,  # a Ctrl-C in our terminal is ours to answer
             preexec_fn=_preparation(self._folder, os.getpid(), account),
         )
