@@ -250,7 +250,7 @@ class Objects:
             raise conflict(kind.group, kind.plural, item.name, why)
         version = metadata.get("resourceVersion") or ""
         if not version:
-            if kind.is_custom and not is_patch:
+            if (kind.is_custom or kind.plural == "leases") and not is_patch:  # no unconditional update
                 cause = Cause("FieldValueInvalid", "Invalid value: 0: must be specified for an update", "metadata.resourceVersion")
                 raise invalid(kind.group, kind.plural, item.name, [cause])
             return
