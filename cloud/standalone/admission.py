@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pinnace.cloud.standalone import defaults, definitions, schema
+from pinnace.cloud.standalone import decoding, defaults, definitions, schema, validation
 from pinnace.cloud.standalone.kinds import Kind
 from pinnace.cloud.standalone.state import Object
 from pinnace.cloud.standalone.status import Cause
@@ -28,9 +28,9 @@ class KindRules:
     def unknown_fields(self, kind: Kind, obj: Object) -> list[str]:
         if kind.is_custom:
             known = self.schema_of(kind)
-            paths = defaults.unknown_fields(kind, obj)
+            paths = decoding.unknown_fields(kind, obj)
             return [*paths, *(known.prune(obj) if known is not None else [])]
-        return defaults.unknown_fields(kind, obj)
+        return decoding.unknown_fields(kind, obj)
 
     def prepare(self, kind: Kind, obj: Object, old: Object | None, subresource: str) -> None:
         if kind.is_custom:
@@ -45,7 +45,7 @@ class KindRules:
             _prepare_namespace(obj)
 
     def validate(self, kind: Kind, obj: Object, old: Object | None, subresource: str) -> list[Cause]:
-        causes = list(defaults.validate(kind, obj, old))
+        causes = validation.validate(kind, obj, old, subresource)
         if kind.is_custom:
             known = self.schema_of(kind)
             return causes if known is None else [*causes, *known.validate(obj, old, subresource)]

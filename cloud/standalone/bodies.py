@@ -12,7 +12,7 @@ from pinnace.cloud.standalone.kinds import Kind
 from pinnace.cloud.standalone.negotiation import JSON, PROTOBUF, YAML, content_type, parse, unknown_format
 from pinnace.cloud.standalone.requests import Request
 from pinnace.cloud.standalone.state import Object
-from pinnace.cloud.standalone.status import ApiError, Cause, bad_request, invalid
+from pinnace.cloud.standalone.status import ApiError, Cause, bad_request, go_word, invalid
 
 
 def cannot_handle(kind: Kind, why: str) -> ApiError:
@@ -109,19 +109,3 @@ def duplicate_keys(body: bytes) -> list[str]:
 
     walk(json.loads(body, object_pairs_hook=pairs), "")
     return found
-
-
-def go_word(value: Any) -> str:
-    match value:
-        case list():
-            return "array"
-        case dict():
-            return "object"
-        case str():
-            return "string"
-        case bool():
-            return "bool"
-        case None:
-            return "null"
-        case _:
-            return "number"

@@ -111,7 +111,7 @@ BUILT_IN: tuple[Kind, ...] = (
         "sa",
         subresources=(Subresource("token", ("create",), "TokenRequest", "authentication.k8s.io", "v1"),),
     ),
-    _core("services", "Service", "svc", subresources=(STATUS,), categories=("all",), has_status=True, name_rule="dns1035"),
+    _core("services", "Service", "svc", subresources=(STATUS,), categories=("all",), has_status=True, name_rule="label"),
     Kind(
         "apiextensions.k8s.io",
         "v1",

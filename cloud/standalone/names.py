@@ -15,11 +15,10 @@ _VALUE = "(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?"
 _CONFIG_KEY = "[-._a-zA-Z0-9]+"
 _ENV_NAME = "[-._a-zA-Z][-._a-zA-Z0-9]*"
 _ENDS = "and must start and end with an alphanumeric character"
-ANNOTATION_BYTES = 256 << 10
 
 
 def _too_long(limit: int) -> str:
-    return f"must be no more than {limit} bytes"
+    return f"must be no more than {limit} characters"
 
 
 def _checked(text: str, pattern: str, limit: int, why: str, *examples: str) -> list[str]:

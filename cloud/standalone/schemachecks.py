@@ -10,9 +10,8 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import orjson
-
 from pinnace.cloud.standalone.ages import seconds_of
+from pinnace.cloud.standalone.causes import quoted
 from pinnace.cloud.standalone.status import Cause
 
 Node = Mapping[str, Any]
@@ -28,11 +27,6 @@ _POSIX = {
     "xdigit": "0-9A-Fa-f", "word": r"\w", "blank": r" \t", "cntrl": r"\x00-\x1f\x7f", "print": r"\x20-\x7e", "graph": r"\x21-\x7e",
 }  # fmt: skip
 _INT_OR_STRING = "x-kubernetes-int-or-string"
-
-
-def quoted(value: Any) -> str:
-    """A value as error messages show it: JSON."""
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def bare(value: Any) -> str:

@@ -166,3 +166,20 @@ def expired(message: str = "The resourceVersion for the provided list is too old
 def internal(message: str) -> ApiError:
     """500 without a reason, as the API answers some bad values."""
     return ApiError(500, message, reason="")
+
+
+def go_word(value: Any) -> str:
+    """What Go's JSON decoder calls a value."""
+    match value:
+        case list():
+            return "array"
+        case dict():
+            return "object"
+        case str():
+            return "string"
+        case bool():
+            return "bool"
+        case None:
+            return "null"
+        case _:
+            return "number"

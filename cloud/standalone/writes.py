@@ -8,13 +8,13 @@ from typing import Any
 import orjson
 
 from pinnace.cloud.standalone import patching
-from pinnace.cloud.standalone.bodies import cannot_handle, decode_patch, duplicate_keys, go_word, typed_object
+from pinnace.cloud.standalone.bodies import cannot_handle, decode_patch, duplicate_keys, typed_object
 from pinnace.cloud.standalone.kinds import Kind
 from pinnace.cloud.standalone.negotiation import JSON, Form, content_type, negotiate, rendered, unknown_format
 from pinnace.cloud.standalone.objects import Make, Objects
 from pinnace.cloud.standalone.requests import Answer, Request, Target
 from pinnace.cloud.standalone.state import Object
-from pinnace.cloud.standalone.status import ApiError, Cause, bad_request, invalid, invalid_option
+from pinnace.cloud.standalone.status import ApiError, Cause, bad_request, go_word, invalid, invalid_option
 from pinnace.cloud.standalone.views import shaped
 
 JSON_PATCH = "application/json-patch+json"

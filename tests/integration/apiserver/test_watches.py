@@ -145,7 +145,7 @@ async def test_a_client_that_does_not_read_is_dropped(server: Any, client: Any, 
     count = iter(range(10_000))
 
     async def write() -> bool:
-        await client.merge(f"{path}/big", {"metadata": {"annotations": {"text": f"{next(count)}{text}"}}})
+        await client.merge(f"{path}/big", {"stringData": {"text": f"{next(count)}{text}"}})
         return "api.watch.dropped" in server.log()
 
     await eventually(write, lambda is_dropped: is_dropped, seconds=60)
