@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import platform
+from typing import Any
 
 from pinnace.cloud.standalone import openapi
 from pinnace.cloud.standalone.negotiation import rendered
@@ -26,7 +27,9 @@ class Documents:
         self._registry = registry
         self._tokens = tokens
         self._address = address
-        self._v2: tuple[str, bytes] = ("", b"")
+        self._revision = ""
+        self._v2 = b""
+        self._v3: dict[str, Any] = {}
 
     def answer(self, request: Request) -> Answer | None:
         parts = split(request.path)
@@ -40,7 +43,8 @@ class Documents:
             case ["openapi", "v2"]:
                 return self._openapi_v2(request)
             case ["openapi", "v3"]:
-                return rendered(request, openapi.v3_index(self._registry.kinds()))
+                self._refresh()
+                return rendered(request, self._v3)
             case ["openapi", "v3", *rest]:
                 return self._openapi_v3(request, "/".join(rest))
             case [".well-known", "openid-configuration"]:
@@ -60,20 +64,26 @@ class Documents:
         ]
         return sorted(["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version", *listed])
 
+    def _refresh(self) -> None:
+        """Make the OpenAPI documents anew when what is served has changed."""
+        if self._revision != self._registry.revision:
+            kinds = self._registry.kinds()
+            self._v2, self._v3 = openapi.v2(kinds), openapi.v3_index(kinds)
+            self._revision = self._registry.revision
+
     def _openapi_v2(self, request: Request) -> Answer:
         if request.method != "GET":
             raise method_not_allowed()
         accept = request.headers.get("accept", "")
         if accept and "openapi.spec.v2" not in accept and "*/*" not in accept:
             raise ApiError(406, "OpenAPI v2 is served as application/com.github.proto-openapi.spec.v2@v1.0+protobuf only")
-        if self._v2[0] != self._registry.revision:
-            self._v2 = (self._registry.revision, openapi.v2(self._registry.kinds()))
-        headers = {"ETag": f'"{hashlib.sha256(self._v2[1]).hexdigest().upper()}"', "Vary": "Accept, Accept-Encoding"}
+        self._refresh()
+        headers = {"ETag": f'"{hashlib.sha256(self._v2).hexdigest().upper()}"', "Vary": "Accept, Accept-Encoding"}
         if request.headers.get("if-none-match") == headers["ETag"]:
             return Answer(304, content_type=OPENAPI_V2, headers=headers)
         if "gzip" in request.headers.get("accept-encoding", ""):
-            return Answer(200, gzip.compress(self._v2[1], 1), OPENAPI_V2, headers | {"Content-Encoding": "gzip"})
-        return Answer(200, self._v2[1], OPENAPI_V2, headers)
+            return Answer(200, gzip.compress(self._v2, 1), OPENAPI_V2, headers | {"Content-Encoding": "gzip"})
+        return Answer(200, self._v2, OPENAPI_V2, headers)
 
     def _openapi_v3(self, request: Request, name: str) -> Answer:
         group, version = ("", name.removeprefix("api/")) if name.startswith("api/") else name.removeprefix("apis/").partition("/")[::2]

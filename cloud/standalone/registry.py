@@ -19,7 +19,7 @@ def _version_rank(version: str) -> tuple[int, int, int, str]:
 
 
 class Registry:
-    """Kinds by group, version and plural name. `revision` changes whenever what is served does (an ETag for discovery)."""
+    """Kinds by group, version and plural name. `revision` changes whenever what is served or its schema does."""
 
     def __init__(self, built_in: Iterable[Kind] = BUILT_IN) -> None:
         self._built_in = tuple(built_in)
@@ -32,7 +32,7 @@ class Registry:
         for served in self._custom.values():
             kinds.update({(kind.group, kind.version, kind.plural): kind for kind in served})
         self._kinds = kinds
-        named = sorted((repr(kind), repr(sorted(kind.definition.get("subresources", {})))) for kind in kinds.values())
+        named = sorted((repr(kind), repr(kind.definition)) for kind in kinds.values())
         self.revision = hashlib.sha256(repr(named).encode()).hexdigest()[:32]
 
     def get(self, group: str, version: str, plural: str) -> Kind | None:

@@ -212,8 +212,7 @@ def test_custom_kinds(kubectl: Any) -> None:
     kubectl("patch", f"boats.{group}", "b", "--type=merge", "-p", '{"spec":{"oars":4}}')
     refused = kubectl.result("patch", f"boats.{group}", "b", "--type=merge", "-p", '{"spec":{"oars":99}}')
     assert "spec.oars in body should be less than or equal to 8" in refused.stderr
-    assert "How many oars it has." in kubectl("explain", f"boats.{group}", "--recursive=false") or "oars" in kubectl(
-        "explain", f"boats.{group}", "--recursive"
-    )
+    assert "How many oars it has." in kubectl("explain", "boats.spec.oars", f"--api-version={group}/v1")
+    assert "oars" in kubectl("explain", "boats", f"--api-version={group}/v1", "--recursive")
     kubectl("delete", f"boats.{group}", "b")
     kubectl("delete", "crd", f"boats.{group}")
