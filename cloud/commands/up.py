@@ -17,6 +17,7 @@ import argparse
 import asyncio
 import contextlib
 import ipaddress
+import os
 import shutil
 import signal
 import sys
@@ -155,7 +156,7 @@ async def _draw(journal: Journal) -> None:
     from pinnace.cloud.local import screen
     from pinnace.cloud.local.stack import LAMPS
 
-    is_terminal = sys.stdout.isatty()
+    is_terminal = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
     drawn: list[str] = []
     while True:
         version = journal.version

@@ -44,15 +44,11 @@ class Script:
 
     async def _switch(self, lamp: str, value: str) -> None:
         began = await self._stack.set_desired(lamp, value)
-        await self._agrees(lamp, value)
-        trace = self._journal.trace(lamp)
-        if [each.place for each in trace] != list(Place):
-            missing = ", ".join(place.value for place in Place if place not in {each.place for each in trace})
-            raise NotSeen(f"{lamp} {value}: arrived, but was not seen on its way at: {missing}")
-        pin = next(each for each in trace if each.place is Place.PIN)
+        seen = {place: await self._journal.sees(place, lamp, value, seconds=SECONDS) for place in Place}
+        pin, shown = (f"{(seen[place].at - began) * 1000:.1f} ms" for place in (Place.PIN, Place.SHOWN))
         self._seen(
-            f"{lamp} {value}: written to the API, pin BCM {LAMPS[lamp]} {self._level(value)} after {(pin.at - began) * 1000:.1f} ms, "
-            f"reported in the API after {(trace[-1].at - began) * 1000:.1f} ms ({hop_text(lamp, self._journal)})"
+            f"{lamp} {value}: written to the API, pin BCM {LAMPS[lamp]} {self._level(value)} after {pin}, "
+            f"reported in the API after {shown} ({hop_text(lamp, self._journal)})"
         )
 
     async def _cut(self) -> None:
@@ -88,10 +84,7 @@ class Script:
         except TimeoutError:
             raise NotSeen(f"the edge did not connect again within {SECONDS:g} s") from None
         connected = time.time()
-        await self._agrees(HIDDEN, ON)
-        pin, shown = (self._journal.latest(place, HIDDEN) for place in (Place.PIN, Place.SHOWN))
-        assert pin is not None
-        assert shown is not None
+        pin, shown = [await self._journal.sees(place, HIDDEN, ON, seconds=SECONDS) for place in (Place.PIN, Place.SHOWN)]
         self._seen(
             f"the edge is let in again: connected after {connected - began:.1f} s, {HIDDEN} ON applied: pin BCM {LAMPS[HIDDEN]} high after "
             f"{pin.at - began:.1f} s, reported in the API after {shown.at - began:.1f} s"

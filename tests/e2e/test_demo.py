@@ -63,6 +63,15 @@ def test_once_sees_every_step_and_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_once_fails_when_a_step_cannot_be_seen(tmp_path: Path) -> None:
+    with up(tmp_path, "--once") as terminal:
+        terminal.until("^ok  1 ")
+        os.kill(terminal.children["mapper"], signal.SIGKILL)
+        assert terminal.wait() == 1
+    assert re.search(rf"^FAILED: mapper was killed by SIGKILL; its log is {tmp_path}/logs/mapper.log$", terminal.text, re.MULTILINE)
+    assert [name for name, pid in terminal.children.items() if start_time(pid) is not None] == []
+
+
 class Terminal:
     """A `pinnace up` in the foreground, and the lines it has printed."""
 
