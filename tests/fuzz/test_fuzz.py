@@ -1,0 +1,12 @@
+"""A short seeded run of each harness; `make fuzz` makes long ones."""
+
+from __future__ import annotations
+
+import pytest
+from fuzz import fuzz_envelope, fuzz_frame
+from fuzz.mutations import Case, hunt
+
+
+@pytest.mark.parametrize("case", [fuzz_envelope.case, fuzz_frame.case], ids=["envelope", "frame"])
+def test_a_short_hunt_finds_nothing(case: Case) -> None:
+    hunt(case, runs=1500, seed=20261125)
