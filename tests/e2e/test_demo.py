@@ -24,7 +24,7 @@ PINNACE = [sys.executable, "-m", "pinnace.core.base.cli"]
 SECONDS = 100
 MS = r"\d+\.\d ms"
 HOPS = r"\(→ MQTT \d+\.\d → pin \d+\.\d → report \d+\.\d → API \d+\.\d = \d+\.\d ms\)"
-pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(240), pytest.mark.xdist_group("usual ports")]
 
 
 def switched(lamp: str, value: str, bcm: int, level: str) -> str:
