@@ -115,9 +115,7 @@ class DeviceController:
 
     def _device_item(self, device: Object, node: NodeName) -> Item:
         prepared = for_node(device, node)
-        return Item(
-            DEVICES, prepared, device_digest(prepared), Source.DEVICECONTROLLER, preface=lambda: self._preface(device, node)
-        )
+        return Item(DEVICES, prepared, device_digest(prepared), Source.DEVICECONTROLLER, preface=lambda: self._preface(device, node))
 
     def _preface(self, device: Object, node: NodeName) -> list[Downlink]:
         """`membership` with the twins: how a node that does not read device objects gets its desired values."""

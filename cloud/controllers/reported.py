@@ -30,8 +30,8 @@ class Report:
     def supersedes(self, known: Report) -> bool:
         """Whether this was reported at the same time as `known` or later. A node whose store was lost counts versions from 1 again, and
         one whose clock was set back reports older times; only what is behind in both is a repetition of something old."""
-        if self.version and known.version:
-            return self.version >= known.version or self.timestamp > known.timestamp
+        if self.version and known.version and self.version != known.version:
+            return self.version > known.version or self.timestamp > known.timestamp
         return self.timestamp >= known.timestamp or not self.timestamp
 
 

@@ -56,9 +56,7 @@ class _Device:
 class ReportController:
     """Handles `twin/edge_updated` and `state/update`."""
 
-    def __init__(
-        self, api: KubeApi, hub: NodeHub, placement: DeviceController, *, devices: ObjectCache, statuses: ObjectCache
-    ) -> None:
+    def __init__(self, api: KubeApi, hub: NodeHub, placement: DeviceController, *, devices: ObjectCache, statuses: ObjectCache) -> None:
         self._api = api
         self._hub = hub
         self._placement = placement

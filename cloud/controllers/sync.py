@@ -155,9 +155,7 @@ class _Node:
 class SyncController:
     """Compares and sends. `offer` is the direct way for one changed object; `touch` compares a whole node."""
 
-    def __init__(
-        self, api: KubeApi, hub: NodeHub, *, object_syncs: ObjectCache, cluster_syncs: ObjectCache, nodes: ObjectCache
-    ) -> None:
+    def __init__(self, api: KubeApi, hub: NodeHub, *, object_syncs: ObjectCache, cluster_syncs: ObjectCache, nodes: ObjectCache) -> None:
         self._api = api
         self._hub = hub
         self._caches = (object_syncs, cluster_syncs)
