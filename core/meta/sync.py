@@ -107,7 +107,7 @@ class Sync:
         if operation == Operation.DELETE:
             if known is not None and _is_other(uid, known.body):
                 return _Push(envelope, None, is_write=False)  # of an earlier object of that name
-            self._remember_gone(key, uid, version)
+            self._remember_gone(key, uid, version)  # true even if the store refuses: what is older than a deletion is old
             return _Push(envelope, ObjectChange(operation, key, version, text), is_write=known is not None)
         if operation not in _UPSERTS and not envelope.parent_id:
             raise BadPush(f"unknown operation {operation!r}")
@@ -146,11 +146,11 @@ class Sync:
                 except Exception as error:  # the border between the cloud's data and the services
                     logger.exception("sync.listener-failed node=%s resource=%s", self._node, push.envelope.resource)
                     return reply(push.envelope, f"{type(error).__name__}: {error}", operation=Operation.ERROR)
-        self._refused.pop((push.envelope.resource, push.envelope.resource_version), None)
+        self._refused.pop(_seen(push.envelope), None)
         return ack(push.envelope)
 
     def _refuse(self, envelope: Envelope, error: Exception) -> Envelope:
-        seen = (envelope.resource, envelope.resource_version)
+        seen = _seen(envelope)
         if seen not in self._refused:
             self._refused[seen] = None
             if len(self._refused) > REFUSALS_BOUND:
@@ -160,6 +160,10 @@ class Sync:
                 self._node, envelope.operation, envelope.resource[:300], envelope.resource_version or "-", error,
             )  # fmt: skip
         return reply(envelope, str(error), operation=Operation.ERROR)
+
+
+def _seen(envelope: Envelope) -> tuple[str, str]:
+    return envelope.resource[:300], envelope.resource_version[:40]
 
 
 def _metadata(text: bytes, *, optional: bool) -> dict[str, Any]:
