@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -32,10 +34,19 @@ def debian() -> Path | None:
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         return None
     OLD_FOLDER.mkdir(parents=True, exist_ok=True)
-    try:
-        subprocess.run(["apt-get", "download", PACKAGE], cwd=OLD_FOLDER, check=True, capture_output=True, timeout=120)
-        packages = sorted(OLD_FOLDER.glob(f"{PACKAGE}_*.deb"))
-        subprocess.run(["dpkg-deb", "-x", str(packages[-1]), "."], cwd=OLD_FOLDER, check=True, capture_output=True, timeout=120)
-    except (subprocess.SubprocessError, IndexError):
-        return None
+    with (OLD_FOLDER / "lock").open("w") as lock:  # several workers of one run come here at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not program.exists():
+            _unpack()
     return program if program.exists() else None
+
+
+def _unpack() -> None:
+    """Beside its place first, so that nobody ever sees half of it."""
+    fresh = OLD_FOLDER / "fresh"
+    fresh.mkdir(exist_ok=True)
+    with contextlib.suppress(subprocess.SubprocessError, IndexError):
+        subprocess.run(["apt-get", "download", PACKAGE], cwd=fresh, check=True, capture_output=True, timeout=120)
+        packages = sorted(fresh.glob(f"{PACKAGE}_*.deb"))
+        subprocess.run(["dpkg-deb", "-x", str(packages[-1]), "."], cwd=fresh, check=True, capture_output=True, timeout=120)
+        (fresh / "usr").rename(OLD_FOLDER / "usr")
