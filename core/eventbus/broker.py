@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import hashlib
 import logging
 import os
-import pwd
-import secrets
 import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from pinnace.core.base.aio.backoff import Backoff
 from pinnace.core.base.errors import LinkError
+from pinnace.core.eventbus.brokerfiles import Account, BrokerFiles, own_account
 from pinnace.core.eventbus.settings import BrokerAddress
 
 logger = logging.getLogger(__name__)
@@ -29,51 +26,8 @@ STOP_SECONDS: Final = 0.5
 ORPHAN_ATTEMPTS: Final = 100
 STEADY_SECONDS: Final = 30.0
 """A broker that lived that long starts again at once; one that did not waits longer and longer."""
-MIN_QUEUED: Final = 10_000
-MAX_QUEUED_BYTES: Final = 16 << 20
-MAX_MESSAGE: Final = 8 << 20
-_HASH_ROUNDS: Final = 101
 _PR_SET_PDEATHSIG: Final = 1
 _PLACES: Final = "/usr/sbin:/usr/local/sbin:/usr/local/bin"
-
-
-class Account(NamedTuple):
-    """Whom the broker runs as when we are root."""
-
-    name: str
-    uid: int
-    gid: int
-
-
-def password_line(username: str, password: str, salt: bytes) -> str:
-    """A line of mosquitto's password file (PBKDF2 with SHA-512, as mosquitto_passwd 2.0 writes it)."""
-    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _HASH_ROUNDS)
-    return f"{username}:$7${_HASH_ROUNDS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}\n"
-
-
-def configuration(address: BrokerAddress, *, guarded: bool, queue_size: int, verbose: bool) -> str:
-    """mosquitto.conf; every path is relative to the folder the child runs in. `guarded` asks clients for the password."""
-    lines = [
-        f"listener {address.port} {address.host}",
-        f"allow_anonymous {str(not guarded).lower()}",
-        *(["password_file passwords"] if guarded else []),
-        "set_tcp_nodelay true",
-        "persistence true",
-        "persistence_location ./data/",
-        "autosave_interval 300",
-        "max_inflight_messages 1000",
-        f"max_queued_messages {max(queue_size, MIN_QUEUED)}",
-        f"max_queued_bytes {MAX_QUEUED_BYTES}",
-        f"message_size_limit {MAX_MESSAGE}",
-        "log_dest stderr",
-        "log_timestamp false",
-        "log_type error",
-        "log_type warning",
-        "log_type information",
-        *(["log_type notice"] if verbose else []),
-        f"connection_messages {str(verbose).lower()}",
-    ]
-    return "\n".join([*lines, ""])
 
 
 class Broker:
@@ -122,8 +76,9 @@ class Broker:
 
     async def _run_once(self) -> None:
         program = _program()
-        account = _account()
-        self._write(account)
+        account = own_account()
+        files = BrokerFiles(self._folder, account)
+        files.write(self.address, *self._credentials, queue_size=self._queue_size, verbose=logger.isEnabledFor(logging.DEBUG))
         await self._end_orphan()
         process = await asyncio.create_subprocess_exec(
             program,
@@ -137,9 +92,10 @@ class Broker:
             preexec_fn=_preparation(self._folder, os.getpid(), account),
         )
         self.pid = process.pid
-        self._pid_file.write_text(f"{process.pid}\n")
         patience = asyncio.get_running_loop().call_later(READY_SECONDS, self._is_ready)
         try:
+            with contextlib.suppress(OSError):  # a full disk: then an orphan is not recognised
+                self._pid_file.write_text(f"{process.pid}\n")
             assert process.stderr is not None
             await self._read_log(process.stderr)
             status = await process.wait()
@@ -164,8 +120,10 @@ class Broker:
         for attempt in range(ORPHAN_ATTEMPTS):
             if not _is_mosquitto_in(pid, self._folder):
                 return
-            os.kill(pid, signal.SIGTERM if attempt < ORPHAN_ATTEMPTS // 2 else signal.SIGKILL)
-            logger.warning("broker.orphan-ended pid=%d", pid)
+            if attempt == 0:
+                logger.warning("broker.orphan pid=%d: a broker of an earlier run is ended first", pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM if attempt < ORPHAN_ATTEMPTS // 2 else signal.SIGKILL)
             await asyncio.sleep(STOP_SECONDS / 10)
 
     def _is_ready(self) -> None:
@@ -196,33 +154,6 @@ class Broker:
             if text.endswith(" running"):
                 self._is_ready()
 
-    def _write(self, account: Account | None) -> None:
-        """The files of the folder: ours, readable by the child's group; only `data` belongs to the child."""
-        data = self._folder / "data"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        data.mkdir(exist_ok=True, mode=0o700)
-        self._folder.chmod(0o750)
-        if account is not None:
-            os.chown(self._folder, -1, account.gid)
-            os.chown(data, account.uid, account.gid, follow_symlinks=False)
-        username, password = self._credentials
-        guarded = bool(username and password)
-        if guarded:
-            self._write_file("passwords", password_line(username, password, secrets.token_bytes(12)), account)
-        verbose = logger.isEnabledFor(logging.DEBUG)
-        text = configuration(self.address, guarded=guarded, queue_size=self._queue_size, verbose=verbose)
-        self._write_file("mosquitto.conf", text, account)
-
-    def _write_file(self, name: str, text: str, account: Account | None) -> None:
-        fresh = self._folder / f".{name}"
-        fresh.unlink(missing_ok=True)
-        number = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o640)
-        with os.fdopen(number, "w") as file:
-            if account is not None:
-                os.fchown(number, -1, account.gid)
-            file.write(text)
-        fresh.replace(self._folder / name)
-
 
 def _program() -> str:
     found = shutil.which("mosquitto") or shutil.which("mosquitto", path=_PLACES)
@@ -238,16 +169,6 @@ def _is_mosquitto_in(pid: int, folder: Path) -> bool:
         return (process / "comm").read_text().strip() == "mosquitto" and (process / "cwd").samefile(folder)
     except OSError:
         return False
-
-
-def _account() -> Account | None:
-    if os.geteuid() != 0:
-        return None
-    for name in ("mosquitto", "nobody"):
-        with contextlib.suppress(KeyError):
-            entry = pwd.getpwnam(name)
-            return Account(name, entry.pw_uid, entry.pw_gid)
-    return None
 
 
 def _preparation(folder: Path, parent: int, account: Account | None) -> Callable[[], None]:

@@ -114,6 +114,25 @@ async def test_with_a_password_it_refuses_everybody_else(tmp_path: Path) -> None
     assert "gehe" not in (tmp_path / "own" / "passwords").read_text()
 
 
+async def test_a_restart_writes_no_configuration_unless_it_changed(tmp_path: Path) -> None:
+    names = ("mosquitto.conf", "passwords")
+    port = free_port()
+
+    async def start(password: str) -> list[int]:
+        async with Owned(tmp_path / "own", port=port, username="pi", password=password).running():
+            with Probe(f"tcp://127.0.0.1:{port}", username="pi", password=password):
+                pass
+        return [(tmp_path / "own" / name).stat().st_ino for name in names]
+
+    first = await start("one")
+    assert await start("one") == first
+    changed = await start("two")
+    assert changed[0] == first[0]
+    assert changed[1] != first[1]
+    (tmp_path / "own" / "passwords").write_text("pi:$7$nonsense\n")
+    await start("two")
+
+
 async def test_listens_on_loopback_only(tmp_path: Path) -> None:
     owned = Owned(tmp_path / "own")
     port = f"{owned.broker.address.port:04X}"
@@ -123,7 +142,10 @@ async def test_listens_on_loopback_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-async def test_does_not_run_as_root(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+async def test_does_not_run_as_root(tmp_path: Path, request: pytest.FixtureRequest, mask: int) -> None:
+    before = os.umask(mask)
+    request.addfinalizer(lambda: os.umask(before))
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     owned = Owned(closed / "own")
