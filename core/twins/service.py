@@ -100,7 +100,9 @@ class TwinService:
                 await asyncio.sleep(0)
 
     async def _save_soon(self, device: Device, rows: Mapping[str, bytes]) -> None:
-        """Rows for the next group commit."""
+        """Rows for the next group commit; what waits in vain to become durable is this from now on."""
+        for name in device.unsaved.keys() & rows.keys():
+            device.unsaved[name] = rows[name]
         await self._store.save_twins(device.id, rows, durable=False)
 
     def _current_report(self, path: str, name: str) -> bytes:

@@ -9,6 +9,7 @@ figures down: microseconds an update, best of the rounds, and ratios.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import time
 from collections.abc import Callable
@@ -17,7 +18,9 @@ from typing import Any
 
 import orjson
 
-from pinnace.ext import twindiff_c, twindiff_py
+from pinnace.ext import twindiff_py
+
+COMPILED = importlib.import_module("pinnace.ext.twindiff_c")
 
 ROUNDS = 300
 NOW = 1795466390498
@@ -118,7 +121,7 @@ def main() -> None:
     found: dict[str, dict[str, float]] = {}
     for case in CASES:
         runs = {
-            "compiled": (prepared(twindiff_c.DeviceTwins, case), 50),
+            "compiled": (prepared(COMPILED.DeviceTwins, case), 50),
             "pure": (prepared(twindiff_py.DeviceTwins, case), 4),
             "orjson": (prepared(Plain, case), 25),
         }

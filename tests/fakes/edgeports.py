@@ -121,9 +121,9 @@ class FakeOutbox:
     def on_confirmed(self, kind: MessageClass, listener: Callable[[str, Collection[str]], None]) -> None:
         self._listeners.setdefault(kind.name, []).append(listener)
 
-    def restarted(self) -> FakeOutbox:
+    def restarted(self, store: FakeTwinStore | None = None) -> FakeOutbox:
         """The outbox of the next run, with what is on disk."""
-        after = FakeOutbox()
+        after = FakeOutbox(store)
         after.waiting = {key: dict(rows) for key, rows in self.disk.items()}
         after.disk = {key: dict(rows) for key, rows in self.disk.items()}
         return after

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from fuzz import fuzz_envelope, fuzz_frame
+from fuzz import fuzz_envelope, fuzz_frame, fuzz_twin
 from fuzz.mutations import Case, hunt
 
 
-@pytest.mark.parametrize("case", [fuzz_envelope.case, fuzz_frame.case], ids=["envelope", "frame"])
+@pytest.mark.parametrize("case", [fuzz_envelope.case, fuzz_frame.case, fuzz_twin.case], ids=["envelope", "frame", "twin"])
 def test_a_short_hunt_finds_nothing(case: Case) -> None:
     hunt(case, runs=1500, seed=20261125)
