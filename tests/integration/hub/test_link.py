@@ -224,6 +224,32 @@ async def test_comes_back_when_the_cloud_does(cloud: Cloud, make_edge: EdgeMaker
     assert edge.health.problems == {}
 
 
+async def test_what_the_cloud_has_read_it_handles_although_the_line_was_cut(cloud: Cloud, make_edge: EdgeMaker) -> None:
+    """And before what comes over the next connection."""
+    gate = asyncio.Event()
+    handled: list[str] = []
+
+    async def slow(node: NodeName, key: ResourceKey, message: Envelope) -> list[Envelope]:
+        await gate.wait()
+        handled.append(message.body.decode().strip('"'))
+        return []
+
+    cloud.answer = slow
+    async with CutProxy("127.0.0.1", cloud.hub_port) as proxy:
+        edge = await connected(make_edge(hub_port=proxy.port))
+        for number in range(5):
+            edge.departures.put(user(str(number)), confirmed=False)
+        await until(lambda: len(edge.departures.confirmed) == 5)
+        await proxy.cut()
+        await until(lambda: cloud.events.count(("edge-1", True)) == 2)
+        await until(lambda: edge.link.connected)
+        edge.departures.put(user("later"), confirmed=False)
+        await until(lambda: len(edge.departures.confirmed) == 6)
+        gate.set()
+        await until(lambda: len(handled) == 6)
+    assert handled == ["0", "1", "2", "3", "4", "later"]
+
+
 async def test_a_cloud_that_breaks_the_protocol_is_left_and_tried_again(
     cloud: Cloud, make_edge: EdgeMaker, caplog: pytest.LogCaptureFixture
 ) -> None:
