@@ -9,7 +9,6 @@ async with CutProxy("127.0.0.1", port) as proxy:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import struct
 from collections import deque
@@ -178,7 +177,7 @@ class CutProxy:
 
     async def _pump(self, pair: _Pair, way: _Way) -> None:
         position = 0
-        with contextlib.suppress(OSError):
+        try:
             while data := await way.reader.read(_CHUNK):
                 if pair.plan.delay:
                     await asyncio.sleep(pair.plan.delay)
@@ -209,6 +208,9 @@ class CutProxy:
             pair.over.set()
             if not pair.is_cut:
                 way.writer.write_eof()
+        except OSError:  # a reset on one side is a reset on the other
+            if not pair.is_cut:
+                pair.cut()
 
     async def _pass(self, way: _Way, data: bytes) -> None:
         if way.is_up:
