@@ -48,13 +48,15 @@ class TwinStore(Protocol):
 
     async def save_twins(self, device: DeviceId, rows: Mapping[str, bytes | None], *, durable: bool) -> None:
         """Write rows (None deletes). `durable` commits with FULL before returning (desired); otherwise the row joins the next group
-        commit and the call returns at once (reported)."""
+        commit and the call returns at once (reported). Raises StoreError when the disk refuses durable ones; they are kept and tried
+        again all the same, so that no row overtakes another."""
         ...
 
     async def delete_device(self, device: DeviceId) -> None: ...
 
     async def committed(self) -> None:
-        """Return when every row given so far, the outbox's too, is on disk. Somebody who waits hurries the group commit."""
+        """Return when every row given so far, the outbox's too, is on disk. Somebody who waits hurries the group commit. Raises
+        StoreError when the disk refuses; the rows are kept and tried again."""
         ...
 
 
