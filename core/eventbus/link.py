@@ -338,6 +338,11 @@ class BrokerLink:
         if first and self._client.want_write():
             self._flush()
 
+    def redeliver(self) -> None:
+        """Hang up and connect again: the broker then sends again what was not acknowledged."""
+        if self.connected:
+            self._fail("hung up")
+
     def subscribe(self, topics: Iterable[str]) -> None:
         """Subscribe now and after every connect. What is no filter is refused with a log line."""
         fresh = set(topics) - self.topics

@@ -60,7 +60,7 @@ class EventBus:
         self._folder = folder
         self._device: Arrival | None = None
         self._connected_listeners: list[Callable[[], None]] = []
-        self._uploads = Uploads(outbox, committed=committed)
+        self._uploads = Uploads(outbox, committed=committed, redeliver=self.redeliver)
         self.broker: Broker | None = None
         """The broker of our own, in mqttMode 0 and 1."""
         self.links: list[BrokerLink] = []
@@ -125,6 +125,11 @@ class EventBus:
         """Queue one publication for every broker; order is kept. Never waits."""
         for link in self.links:
             link.publish(topic, payload)
+
+    def redeliver(self) -> None:
+        """Have the brokers send again what was not acknowledged: for who could not keep it and now can."""
+        for link in self.links:
+            link.redeliver()
 
     def cloud_changed(self, connected: bool) -> None:
         """Tell applications that the link to the cloud came or went, where the settings ask for it."""

@@ -39,18 +39,28 @@ def compose(subject: str, items: Mapping[str, bytes]) -> Envelope:
 class Uploads:
     """Puts uploads into the outbox in order and acknowledges those of QoS 1 once `committed` says that they are on disk.
 
-    While the store refuses, uploads wait here, up to a bound; beyond it the newest are left to the broker (QoS 1, which sends them
-    again after a reconnect) or dropped (QoS 0). Without `committed` the acknowledgement leaves at once, ahead of the group commit.
+    While the store refuses, uploads wait here, up to a bound; beyond it the newest are left to the broker (QoS 1) or dropped (QoS 0).
+    `redeliver` is called when the store takes some again: the broker is to send what was left to it. Without `committed` the
+    acknowledgement leaves at once, ahead of the group commit.
     """
 
-    def __init__(self, outbox: Outbox, *, committed: Callable[[], Awaitable[None]] | None, backoff: Backoff | None = None) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        committed: Callable[[], Awaitable[None]] | None,
+        redeliver: Callable[[], None],
+        backoff: Backoff | None = None,
+    ) -> None:
         self._outbox = outbox
         self._committed = committed
+        self._redeliver = redeliver
         self._backoff = backoff or Backoff(0.5, 10.0)
         self._unacknowledged: list[Acknowledge] = []
         self._refused: deque[tuple[str, bytes, Acknowledge | None]] = deque()
         self._refused_bytes = 0
         self._skipped = 0
+        self._left_to_broker = False
         self._wake = asyncio.Event()
         outbox.compose_with(USER_DATA, compose)
 
@@ -83,6 +93,7 @@ class Uploads:
     def _keep(self, topic: str, payload: bytes, acknowledge: Acknowledge | None) -> None:
         if len(self._refused) >= REFUSED_BOUND or self._refused_bytes >= REFUSED_BYTES_BOUND:
             self._skipped += 1
+            self._left_to_broker |= acknowledge is not None
             if self._skipped == 1:
                 logger.error("eventbus.uploads-full bound=%d: new ones of QoS 0 are lost until the store takes some", REFUSED_BOUND)
             return
@@ -111,6 +122,9 @@ class Uploads:
         if self._skipped:
             logger.warning("eventbus.uploads-resumed skipped=%d", self._skipped)
             self._skipped = 0
+        if self._left_to_broker:
+            self._left_to_broker = False
+            self._redeliver()
         return True
 
     async def _acknowledge(self) -> bool:

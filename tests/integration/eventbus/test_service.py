@@ -20,6 +20,7 @@ from pinnace.core.base.contract.keys import NodeName, ResourceKey
 from pinnace.core.base.errors import StoreFull
 from pinnace.core.base.observe.health import Health
 from pinnace.core.base.ports import Composer, ObjectChange, StoredObject
+from pinnace.core.eventbus import uploads as uploads_module
 from pinnace.core.eventbus.service import SUBSCRIPTION, EventBus
 from pinnace.core.eventbus.settings import EventBusSettings
 from pinnace.core.eventbus.uploads import MAX_PAYLOAD
@@ -252,6 +253,24 @@ async def test_uploads_wait_while_the_store_refuses(broker: Mosquitto, probe: Pr
         await edge.next()  # all of them have arrived
         edge.store.full = False
         assert [orjson.loads((await edge.store.envelope()).body) for _ in range(3)] == ["0", "1", "2"]
+
+
+async def test_the_broker_keeps_what_was_too_much_while_the_store_refused(
+    broker: Mosquitto, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads_module, "REFUSED_BOUND", 5)
+    edge = Edge(broker.url)
+    edge.store.full = True
+    async with edge.running():
+        for number in range(15):
+            probe.publish("app/user/x", str(number))
+        probe.publish("$hw/events/device/lamp/twin/get", b"")
+        await edge.next()  # all of them have arrived
+        edge.store.full = False
+        got: list[str] = []
+        while len(set(got)) < 15:
+            got.append(orjson.loads((await edge.store.envelope()).body))
+    assert list(dict.fromkeys(got)) == [str(number) for number in range(15)]
 
 
 async def test_the_cloud_publishes(broker: Mosquitto, probe: Probe) -> None:

@@ -26,6 +26,10 @@ class FakeOutbox:
         self.disk.set()
         self.commits = 0
         self.fault: Exception | None = None
+        self.redelivered = 0
+
+    def redeliver(self) -> None:
+        self.redelivered += 1
 
     def put(self, kind: MessageClass, subject: str, item: str, body: bytes) -> None:
         if self.full:
@@ -50,7 +54,7 @@ def outbox() -> FakeOutbox:
 
 @pytest.fixture
 def uploads(outbox: FakeOutbox) -> Uploads:
-    return Uploads(outbox, committed=outbox.committed, backoff=Backoff(0.001, 0.002))
+    return Uploads(outbox, committed=outbox.committed, redeliver=outbox.redeliver, backoff=Backoff(0.001, 0.002))
 
 
 @contextlib.asynccontextmanager
@@ -99,7 +103,7 @@ async def test_acknowledges_one_commit_for_all_that_came_meanwhile(outbox: FakeO
 
 
 async def test_acknowledges_at_once_without_committed(outbox: FakeOutbox) -> None:
-    uploads = Uploads(outbox, committed=None)
+    uploads = Uploads(outbox, committed=None, redeliver=outbox.redeliver)
     done: list[str] = []
     uploads.put("a", b"", lambda: done.append("a"))
     assert done == ["a"]
@@ -159,7 +163,8 @@ async def test_what_waits_is_bounded(outbox: FakeOutbox, uploads: Uploads, caplo
         await until_acknowledged(done, kept)
         uploads.put("later", b"", None)
     assert [topic for topic, _ in outbox.rows] == [*map(str, range(kept)), "later"]
-    assert done == [str(number) for number in range(kept)]  # the broker still has the others
+    assert done == [str(number) for number in range(kept)]
+    assert outbox.redelivered == 1  # the broker still has the others
     assert f"eventbus.uploads-resumed skipped={REFUSED_BOUND + 10 - kept}" in caplog.text
 
 
