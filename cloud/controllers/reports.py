@@ -150,12 +150,13 @@ class ReportController:
             raise
         finally:
             entry.in_flight = set()
+        if not is_there:
+            return
+        for node, msg_id in waiting:
+            self._hub.push(node, confirmation(msg_id))
         cached = self._cache.get(*identity)
         if cached is not None and cached is self._current(identity):  # somebody wrote after us
             self._repair(identity, cached)
-        if is_there:
-            for node, msg_id in waiting:
-                self._hub.push(node, confirmation(msg_id))
 
     async def _patch(self, identity: Identity, entry: _Device, due: set[str], state: StateReport | None) -> bool:
         """Patch until the Device shows it; False when there is no such Device any more."""

@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import orjson
@@ -62,6 +62,8 @@ class Known:
     name: str
     version: str
     digest: str
+    at: int = 0
+    """The sync object's own resource version: of two records the one with the greater is the later."""
 
     @property
     def sync_name(self) -> str:
@@ -106,6 +108,7 @@ def parse_sync(obj: Object) -> Known | None:
     return Known(
         NodeName(node), uid, str(spec.get("objectKind", "")), obj["metadata"].get("namespace", ""), str(spec.get("objectName", "")),
         str(status.get("objectResourceVersion", "")), str(status.get("objectDigest", "")),
+        version_number(obj["metadata"].get("resourceVersion", "")),
     )  # fmt: skip
 
 
@@ -200,7 +203,7 @@ class SyncController:
         state.sent.pop(uid, None)
         known = state.known.get(uid)
         if known is not None:
-            state.known[uid] = Known(known.node, uid, known.kind, known.namespace, known.name, "0", "")
+            state.known[uid] = replace(known, version="0", digest="")
         self.touch(node)
 
     async def connection(self, node: NodeName, is_connected: bool) -> None:
@@ -255,6 +258,9 @@ class SyncController:
         if known is None:
             return
         state = self._state(known.node)
+        before = state.known.get(known.uid)
+        if before is not None and before.at > known.at:
+            return  # the answer to our own write was quicker
         if change.new is None:
             state.known.pop(known.uid, None)
         else:
