@@ -201,7 +201,9 @@ async def test_desired_and_reported_agree_after_a_fault(stage: Stage, seed: int)
     else:
         is_up = draw.random() < 0.5
         # Some connections after the cut one end early too: in TLS, in the upgrade, in what is sent again.
-        stage.proxy.plan(*(Plan(**{draw.choice(("cut_up", "cut_down")): draw.randint(0, 8000)}) for _ in range(draw.randint(0, 2))))
+        for _ in range(draw.randint(0, 2)):
+            position = draw.randint(0, 8000)
+            stage.proxy.plan(Plan(cut_up=position) if draw.random() < 0.5 else Plan(cut_down=position))
 
         async def cut() -> None:
             stage.proxy.cut_after(draw.randint(0, 3000), up=is_up)

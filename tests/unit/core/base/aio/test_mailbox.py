@@ -44,4 +44,5 @@ async def test_a_waiting_reader_wakes() -> None:
     await asyncio.sleep(0)
     latest.put("a", 1)
     oldest.put(2)
-    assert await readers == [("a", 1), 2]
+    first, second = await readers
+    assert (first, second) == (("a", 1), 2)
