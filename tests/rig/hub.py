@@ -14,6 +14,7 @@ from fakes.outbox import FakeDepartures
 from pinnace.cloud.hub.acceptor import Acceptor
 from pinnace.cloud.hub.bootstrap import Bootstrap
 from pinnace.cloud.hub.hub import Hub
+from pinnace.cloud.hub.outbox import Outbox
 from pinnace.cloud.hub.settings import CloudHubSettings, HttpsSettings
 from pinnace.cloud.hub.settings import WebSocketSettings as CloudWebSocketSettings
 from pinnace.cloud.hub.vault import Vault
@@ -45,6 +46,7 @@ class Cloud:
     limits: Limits = field(default_factory=Limits)
     clock: Clock | None = None
     node_limit: int = 1000
+    outbox_file: Path | None = None
     hub_port: int = 0
     https_port: int = 0
     received: list[tuple[str, Envelope]] = field(default_factory=list)
@@ -65,7 +67,10 @@ class Cloud:
         )
         self.vault = Vault(self.kube, settings, self.clock)
         await self.vault.open()
-        self.hub = Hub(limits=self.limits, node_limit=self.node_limit, clock=self.clock)
+        self.outbox = Outbox(self.outbox_file) if self.outbox_file is not None else None
+        if self.outbox is not None:
+            await self.outbox.open()
+        self.hub = Hub(limits=self.limits, node_limit=self.node_limit, clock=self.clock, outbox=self.outbox)
         self.hub.handle_with(self._handle)
         self.hub.on_stored(self._note_stored)
         self.hub.on_connection(self._note_connection)
@@ -78,6 +83,8 @@ class Cloud:
     async def stop(self) -> None:
         await self.acceptor.close()
         await self.bootstrap.close()
+        if self.outbox is not None:
+            await self.outbox.close()
 
     async def _handle(self, node: NodeName, key: ResourceKey, message: Envelope) -> list[Envelope]:
         self.received.append((node, message))
@@ -104,6 +111,11 @@ class Cloud:
             ),
         )
 
+    def user(self, node: str, text: str) -> None:
+        """A user message, which has no acknowledgement."""
+        message = Downlink(ResourceKey("topic"), "publish", f'"{text}"'.encode(), "router_eventbus", "user", acknowledged=False)
+        self.hub.push(NodeName(node), message)
+
 
 class Edge:
     """A node: the link, an outbox in memory, and a store that acknowledges each push. `stored` holds (resource, version)."""
@@ -115,12 +127,17 @@ class Edge:
         self.health = Health()
         self.stored: list[tuple[str, int]] = []
         self.link = HubLink(settings, self.node, departures=self.departures, health=self.health, clock=clock)
+        self.user: list[str] = []
         self.link.deliver("resource", self._store)
+        self.link.deliver("user", self._publish)
         self.task: asyncio.Task[None] | None = None
 
     async def _store(self, envelope: Envelope) -> list[Envelope]:
         self.stored.append((envelope.resource, int(envelope.resource_version or 0)))
         return [ack(envelope)]
+
+    async def _publish(self, envelope: Envelope) -> None:
+        self.user.append(envelope.body.decode().strip('"'))
 
     def start(self) -> None:
         self.task = asyncio.create_task(self.link.run())

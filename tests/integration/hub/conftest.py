@@ -14,8 +14,8 @@ from pinnace.core.base.aio.clock import Clock
 
 
 @pytest.fixture
-async def cloud() -> AsyncIterator[Cloud]:
-    made = Cloud()
+async def cloud(tmp_path: Path) -> AsyncIterator[Cloud]:
+    made = Cloud(outbox_file=tmp_path / "cloud" / "outbox.db")
     await made.start()
     try:
         yield made
