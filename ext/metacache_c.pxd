@@ -26,6 +26,9 @@ cdef list _in_order(_Space space)
 @cython.locals(found=list, key=str, value=str)
 cdef tuple _flat(labels)
 
+@cython.locals(key=str, value=str, at=Py_ssize_t, size=Py_ssize_t)
+cdef bint _is_flat(tuple flat, labels) except -1
+
 @cython.locals(pair=tuple, key=str, value=str, at=Py_ssize_t, size=Py_ssize_t)
 cdef bint _has_all(tuple labels, list wanted) except -1
 
@@ -43,8 +46,8 @@ cdef class MetaCache:
     @cython.locals(kind=str, namespace=str, name=str, spaces=dict, space=_Space)
     cdef _Entry _find(self, key)
 
-    @cython.locals(kind=str, namespace=str, name=str, spaces=dict, space=_Space, entry=_Entry)
-    cdef _Entry _add(self, key)
+    @cython.locals(spaces=dict, space=_Space)
+    cdef _Space _space(self, str kind, str namespace)
 
     cdef int _unlink(self, _Entry entry) except -1
 
@@ -58,7 +61,7 @@ cdef class MetaCache:
     @cython.locals(ring=_Entry, oldest=_Entry)
     cdef int _shrink(self) except -1
 
-    @cython.locals(entry=_Entry)
+    @cython.locals(kind=str, namespace=str, name=str, space=_Space, entry=_Entry)
     cpdef put(self, key, str version, bytes body, labels=*)
 
     @cython.locals(entry=_Entry)

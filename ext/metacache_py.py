@@ -68,6 +68,19 @@ def _flat(labels: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _is_flat(flat: tuple[str, ...], labels: Mapping[str, str]) -> bool:
+    """Whether `flat` already is what `_flat` would make: labels seldom change."""
+    size = len(flat)
+    if 2 * len(labels) != size:
+        return False
+    at = 0
+    for key, value in labels.items():
+        if flat[at] != key or flat[at + 1] != value:
+            return False
+        at += 2
+    return True
+
+
 def _has_all(labels: tuple[str, ...], wanted: list[tuple[str, str]]) -> bool:
     """Whether `labels` (key, value, key, value, ...) has every wanted pair."""
     for key, value in wanted:
@@ -120,20 +133,15 @@ class MetaCache:
             return None
         return space.entries.get(name)
 
-    def _add(self, key: tuple[str, str, str]) -> _Entry:
-        kind, namespace, name = key
+    def _space(self, kind: str, namespace: str) -> _Space:
+        """The place for objects of a kind in a namespace, made when there is none."""
         spaces = self._kinds.get(kind)
         if spaces is None:
             spaces = self._kinds[kind] = {}
         space = spaces.get(namespace)
         if space is None:
             space = spaces[namespace] = _Space()
-        entry = _new_entry(name)
-        space.entries[name] = entry
-        space.order = None
-        self._size += 1
-        self.bytes_used += _ENTRY_BYTES + len(name)
-        return entry
+        return space
 
     def _unlink(self, entry: _Entry) -> None:
         entry.newer.older = entry.older
@@ -173,14 +181,23 @@ class MetaCache:
 
     def put(self, key: tuple[str, str, str], version: str, body: bytes, labels: Mapping[str, str] | None = None) -> None:
         """Add or replace an object. The bodies used longest ago go when the bound is passed; this one too when it alone is over it."""
-        entry = self._find(key)
+        kind, namespace, name = key
+        space = self._space(kind, namespace)
+        entry = space.entries.get(name)
         if entry is None:
-            entry = self._add(key)
+            entry = _new_entry(name)
+            space.entries[name] = entry
+            space.order = None
+            self._size += 1
+            self.bytes_used += _ENTRY_BYTES + len(name)
         else:
             self._take_body(entry)
             self.bytes_used -= _weight(entry)
         entry.version = version
-        entry.labels = _flat(labels) if labels else ()
+        if not labels:
+            entry.labels = ()
+        elif not _is_flat(entry.labels, labels):
+            entry.labels = _flat(labels)
         self.bytes_used += _weight(entry)
         self._give_body(entry, body)
 
