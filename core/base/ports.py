@@ -72,6 +72,10 @@ class Outbox(Protocol):
         """Queue and return; the row joins the next group commit. Raises StoreFull when the class's bound refuses more."""
         ...
 
+    def discard(self, kind: MessageClass, subject: str) -> None:
+        """Forget all there is of a subject, in flight or not: nobody wants it any more."""
+        ...
+
     def compose_with(self, kind: MessageClass, composer: Composer) -> None:
         """The composer of a class; given before the first `put`."""
         ...

@@ -152,6 +152,17 @@ class Outbox:
         if kind.durable:
             self._writer.put(row.seq, (_PUT, (row.seq, kind.name, subject, item, body)))
 
+    def discard(self, kind: MessageClass, subject: str) -> None:
+        """Forget all there is of a subject, in flight or not: nobody wants it any more."""
+        known = self._lane(kind).subjects.get(subject)
+        if known is None:
+            return
+        in_flight = [row for row, _ in known.flight.carried] if known.flight is not None else []
+        for row in (*in_flight, *known.due.values()):
+            if not row.is_gone:
+                self._remove(row)
+        self._settle(known)
+
     def compose_with(self, kind: MessageClass, composer: Composer) -> None:
         """The composer of a class; its rows of an earlier run wait for it."""
         lane = self._lane(kind)

@@ -62,7 +62,9 @@ class Reports:
         return True
 
     def forget(self, path: str) -> None:
-        """The device is gone."""
+        """The device is gone, and with it what was to be told of it: a cloud that does not know it would never confirm that."""
+        self._outbox.discard(TWIN_REPORT, path)
+        self._outbox.discard(DEVICE_STATE, path)
         self._repeated.pop(path, None)
         self._refused = {each for each in self._refused if each[0] != path}
 

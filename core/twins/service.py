@@ -250,10 +250,10 @@ class TwinService:
             await self._store.delete_device(identity)
             return
         async with device.lock:
+            self._reports.forget(device.path)
             await self._store.delete_device(identity)
             self._publisher.membership(now_ms(), removed=device)
             self._roster.remove(identity)
-            self._reports.forget(device.path)
         logger.info("twins.left device=%s", device.path)
 
 

@@ -115,6 +115,9 @@ class FakeOutbox:
         self.puts.append((kind.name, subject, item, body))
         self.waiting.setdefault((kind.name, subject), {})[item] = body
 
+    def discard(self, kind: MessageClass, subject: str) -> None:
+        self.waiting.pop((kind.name, subject), None)
+
     def compose_with(self, kind: MessageClass, composer: Composer) -> None:
         self._composers[kind.name] = composer
 

@@ -330,3 +330,24 @@ def test_a_subject_that_cannot_be_composed_stops_nobody(caplog: pytest.LogCaptur
     assert "outbox.uncomposable class=twin-report subject=a" in caplog.text
     outbox.put(TWIN_REPORT, "a", "", b"mended")
     assert carried(outbox.next(0.0)) == [["", "mended"]]
+
+
+def test_a_discarded_subject_is_forgotten_wherever_it_is() -> None:
+    rows = FakeRows()
+    outbox = new(TWIN_REPORT, USER_DATA, rows=rows)
+    outbox.put(TWIN_REPORT, "lamp", "red", b"1")
+    flying = depart(outbox)
+    outbox.put(TWIN_REPORT, "lamp", "red", b"2")
+    outbox.put(TWIN_REPORT, "lamp", "green", b"1")
+    outbox.put(TWIN_REPORT, "other", "red", b"1")
+    outbox.discard(TWIN_REPORT, "lamp")
+    outbox.discard(TWIN_REPORT, "never")
+    assert len(outbox) == 1
+    assert depart(outbox).envelope.resource == "other"
+    outbox.put(TWIN_REPORT, "lamp", "red", b"3")
+    assert outbox.confirm(flying.envelope.msg_id)
+    assert carried(outbox.next(0.0)) == [["red", "3"]]
+    outbox.discard(TWIN_REPORT, "lamp")
+    outbox.recall()
+    assert carried(outbox.next(0.0)) == [["red", "1"]]
+    assert outbox.next(0.0) is None

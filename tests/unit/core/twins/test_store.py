@@ -85,5 +85,7 @@ async def test_a_removed_device_leaves_nothing(tmp_path: Path) -> None:
         change = ObjectChange("delete", ResourceKey("device", "default", "lamp"), "2", b"null")
         await edge.store.apply([change])
         await edge.service.changed(change)
+        assert edge.waiting() == {}
     async with opened(tmp_path / "edge.db") as edge:
         assert await edge.store.load_twins() == {}
+        assert edge.waiting() == {}
