@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -32,8 +32,13 @@ envelope_c, envelope_py, frame_c, frame_py, metacache_c, metacache_py, twindiff_
     for build in ("c", "py")
 )
 
-Key = tuple[str, str, str]
-Listing = list[tuple[str, str, str, bytes | None]]
+
+class Key(NamedTuple):
+    """A key as the store passes it."""
+
+    kind: str
+    namespace: str
+    name: str
 
 
 def nanoseconds(works: dict[str, Callable[[], object]], units: int) -> dict[str, float]:
@@ -161,7 +166,7 @@ def config_map(number: int) -> tuple[Key, str, bytes, dict[str, str]]:
     message = envelope_c.decode(orjson.dumps({"header": {"msg_id": "m"}, "content": value}))
     body: bytes = message.body
     decoded = orjson.loads(body)["metadata"]
-    return ("configmap", decoded["namespace"], decoded["name"]), decoded["resourceVersion"], body, decoded["labels"]
+    return Key("configmap", decoded["namespace"], decoded["name"]), decoded["resourceVersion"], body, decoded["labels"]
 
 
 def cache() -> dict[str, dict[str, float]]:

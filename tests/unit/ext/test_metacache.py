@@ -206,6 +206,18 @@ def test_a_large_cache_is_freed_and_cleared(metacache: ModuleType) -> None:
     gc.collect()
 
 
+def test_labels_that_change_and_labels_that_do_not(metacache: ModuleType) -> None:
+    cache = metacache.MetaCache(10_000)
+    key = ("pod", "ns", "a")
+    sizes = []
+    for labels in ({"a": "1", "b": "2"}, {"a": "1", "b": "2"}, {"a": "1", "b": "3"}, {"a": "1", "c": "3"}, {"a": "1"}, {}, None):
+        cache.put(key, "1", b"", labels)
+        sizes.append(cache.bytes_used)
+        for wanted in ({"a": "1"}, {"b": "2"}, {"b": "3"}, {"c": "3"}):
+            assert bool(cache.list_by_label("pod", "ns", wanted)) == (wanted.items() <= (labels or {}).items())
+    assert [size - sizes[-1] for size in sizes] == [4 * LABEL_BYTES] * 4 + [2 * LABEL_BYTES, 0, 0]
+
+
 def test_wrong_keys_are_refused(metacache: ModuleType) -> None:
     cache = metacache.MetaCache(1000)
     for wrong in (None, ("pod", "ns"), ("pod", "ns", "a", "b")):
