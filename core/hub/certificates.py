@@ -75,6 +75,7 @@ class Certificates:
         self._clock = clock or LoopClock()
         self._draw = draw
         self._facts: Facts | None = None
+        self._part = 0.0  # where between the bounds of RENEWAL this certificate is renewed
         self._context: ssl.SSLContext | None = None
 
     @property

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 _SHARE: Final = 32
 """Departures that may wait inside the session: few, so that the outbox composes late and something urgent waits for little."""
+_LOAD_BYTES: Final = 256 << 10
+"""And about how much of them is taken at once."""
 _CLOSE_SECONDS: Final = 4.0
 _REASON_BYTES: Final = 120
 
@@ -155,8 +157,10 @@ class Link:
     def _load(self, now: float) -> float | None:
         """Give the session what the outbox has due; returns when to look again."""
         again = self._departures.expire(now)
-        while self._session.waiting < _SHARE and (departure := self._departures.next(now)) is not None:
+        size = 0
+        while self._session.waiting < _SHARE and size < _LOAD_BYTES and (departure := self._departures.next(now)) is not None:
             envelope = departure.envelope
+            size += len(envelope.body)
             try:
                 self._session.send(envelope, token=None if departure.confirmed else envelope.msg_id)
             except ValueError as error:

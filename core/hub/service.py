@@ -134,7 +134,8 @@ class HubLink:
         while True:
             try:
                 began = self._clock.now()
-                problem = await self._serve()
+                reason = await self._serve()
+                problem = f"the link to the cloud at {self._settings.websocket.endpoint} ended: {reason}"
                 if self._clock.now() - began >= _STEADY_SECONDS:
                     absent.reset()
                 refused.reset()

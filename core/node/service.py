@@ -59,6 +59,7 @@ class NodeService:
         self._report_seconds = seconds(kubelet.node_status_report_frequency)
         self._live: Object = {}
         self._registered = False
+        self._looked_at = ""
         self._sent: Object = {}
         self._sent_at = float("-inf")
         self._report = asyncio.Event()
@@ -112,9 +113,6 @@ class NodeService:
         """Once in the life of the process, and again when the Node was deleted. Raises RemoteError, LinkError."""
         if self._registered:
             return
-        stored = self._objects.get(ResourceKey("node", "", self._node))
-        if stored is not None and not self._live:
-            self._live = _object(stored.body)
         body = make.node_object(self._node, self._settings, self._machine, self._status({}))
         try:
             self._live = await self._ask(Operation.INSERT, f"null/node/{self._node}", body)
@@ -139,6 +137,8 @@ class NodeService:
             logger.info("node.labelled node=%s", self._node)
 
     async def _report_status(self) -> None:
+        if self._is_called_lost():
+            self._sent_at = float("-inf")
         status = self._status(self._live)
         is_changed = make.without_heartbeats(status) != self._sent
         if not is_changed and self._clock.now() - self._sent_at < self._report_seconds:
@@ -148,6 +148,20 @@ class NodeService:
         self._live = {**answer, "status": status}
         self._sent = make.without_heartbeats(status)
         self._sent_at = self._clock.now()
+
+    def _is_called_lost(self) -> bool:
+        """Whether the Node that was pushed last says that we are not ready: Kubernetes does so after a time without leases, and leaves
+        it to the node to deny it. Asked once for each version."""
+        stored = self._objects.get(ResourceKey("node", "", self._node))
+        if stored is None or stored.version == self._looked_at:
+            return False
+        self._looked_at = stored.version
+        node = _object(stored.body)
+        conditions = (node.get("status") or {}).get("conditions") or ()
+        if all(each.get("status") == "True" for each in conditions if each.get("type") == "Ready"):
+            return False
+        self._live = node
+        return True
 
     def _status(self, live: Object) -> Object:
         load = self._reader.load(self._settings.node_ip)

@@ -80,9 +80,13 @@ class SmallCloud:
         return there if (operation, kind) == ("query", "node") else {"Object": there, "Err": None}
 
 
-class NoObjects:
+class OneObject:
+    """The Node as it was pushed last."""
+
+    stored: StoredObject | None = None
+
     def get(self, key: ResourceKey) -> StoredObject | None:
-        return None
+        return self.stored if key == ResourceKey("node", "", NODE) else None
 
     def list(self, kind: str, namespace: str = "", labels: Mapping[str, str] | None = None) -> list[StoredObject]:
         return []
@@ -97,11 +101,12 @@ class World:
         self.cloud = SmallCloud()
         self.uplink = FakeUplink(self.cloud.answer)
         self.health = Health()
+        self.objects = OneObject()
         self.node = NodeService(
             EdgedSettings(node_labels={"zone": "a"}, node_ip="192.0.2.7"),
             NodeName(NODE),
             uplink=self.uplink,
-            objects=NoObjects(),
+            objects=self.objects,
             health=self.health,
             clock=self.clock,
             reader=Reader(root),
@@ -194,6 +199,21 @@ async def test_reports_at_once_after_a_reconnect(world: World) -> None:
     await world.connect()
     assert ready(world)["status"] == "True"
     assert world.asked("node") == [("insert", "node")]
+
+
+async def test_denies_that_it_is_lost(world: World) -> None:
+    """The cluster stopped seeing leases for a while, although the link stood."""
+    await world.connect()
+    assert world.cloud.node is not None
+    lost = {"type": "Ready", "status": "Unknown", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    world.cloud.node["status"]["conditions"] = [lost]
+    key = ResourceKey("node", "", NODE)
+    world.objects.stored = StoredObject(key, "7", json.dumps({**world.cloud.node, "status": {"conditions": [lost]}}).encode())
+    await world.clock.advance(11)
+    assert ready(world)["status"] == "True"
+    assert ready(world)["lastTransitionTime"] != lost["lastTransitionTime"]
+    await world.clock.advance(100)
+    assert len(world.asked("nodepatch")) == 2
 
 
 async def test_renews_its_lease_every_ten_seconds(world: World) -> None:
