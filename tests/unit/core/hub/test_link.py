@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
 
 import pytest
 from fakes.clock import FakeClock, settle
@@ -15,6 +17,8 @@ from pinnace.core.base.wire.session import Limits
 from pinnace.core.hub.link import Link
 from pinnace.ext import envelope as codec
 from pinnace.ext.records import Envelope
+
+VECTORS = Path(__file__).resolve().parents[3] / "vectors" / "kubeedge"
 
 
 class FakeSocket:
@@ -208,3 +212,22 @@ async def test_control_messages_are_answered() -> None:
         answer = world.socket.sent[-1]
         assert (answer.parent_id, answer.operation, answer.body) == ("q", "response", b'"ack"')
         assert world.arrivals == []
+
+
+def recorded() -> list[str]:
+    """What an upstream cloudcore sent."""
+    lines = (VECTORS / "edge-to-upstream-cloud.jsonl").read_text().splitlines()
+    frames = [json.loads(line) for line in lines]
+    return [frame["text"] for frame in frames if frame["from"] == "cloud"]
+
+
+async def test_takes_in_everything_an_upstream_cloud_was_seen_to_send() -> None:
+    world = World()
+    messages = recorded()
+    async with world.running():
+        for message in messages:
+            world.socket.incoming.put_nowait(message)
+            await settle(3)
+        assert world.ended == ""
+    assert len(world.arrivals) == len(messages) > 100
+    assert {each.group for each in world.arrivals} <= {"resource", "twin", "user", "taskmanager", ""}
