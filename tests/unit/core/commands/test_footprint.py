@@ -35,8 +35,11 @@ def test_a_process_that_is_gone_is_a_failure(capsys: pytest.CaptureFixture[str])
     ],
 )
 def test_knows_our_own_processes(words: tuple[str, ...], name: str) -> None:
-    child = subprocess.Popen([sys.executable, "-c", "input()", *words], stdin=subprocess.PIPE)
+    # A line from the child says that it is no longer a copy of ours.
+    child = subprocess.Popen([sys.executable, "-c", "print(flush=True); input()", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
+        assert child.stdout is not None
+        child.stdout.readline()
         assert footprint.name_of(child.pid) == name
     finally:
         child.communicate(b"\n")
