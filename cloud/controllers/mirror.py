@@ -13,7 +13,7 @@ from pinnace.core.base.errors import RemoteError
 
 logger = logging.getLogger(__name__)
 
-LINGER_SECONDS = 0.05
+LINGER_SECONDS = 0.2
 """How long changes of a Device are gathered into one write: the mirror never competes with the reports themselves."""
 _FIELDS = ("twins", "state", "lastOnlineTime", "extensions")
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import random
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 import orjson
 
 from pinnace.cloud.kube.access import Access
-from pinnace.cloud.ports import Object, Patch, Resource, WatchEvent
+from pinnace.cloud.ports import KubeApi, Object, Patch, Resource, WatchEvent
 from pinnace.core.base.errors import LinkError, RemoteError
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,13 @@ def path_of(resource: Resource, namespace: str = "", name: str = "", subresource
     return "/".join(parts)
 
 
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
 class HttpKubeApi:
     """Implements `ports.KubeApi` on one pool of kept-alive connections. Use it as an asynchronous context."""
 
@@ -91,7 +99,7 @@ class HttpKubeApi:
             headers={"Accept": _JSON, "User-Agent": self._agent},
             timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
             auto_decompress=True,
-            trust_env=not self._access.proxy,
+            trust_env=not self._access.proxy and not _is_loopback(self._access.url),  # as Go's programs do
             read_bufsize=1 << 20,
         )
         return self
@@ -211,7 +219,7 @@ def _event(line: bytes) -> WatchEvent:
     return event
 
 
-async def wait_until_served(api: HttpKubeApi, resource: Resource, *, timeout_seconds: float = 30.0) -> None:
+async def wait_until_served(api: KubeApi, resource: Resource, *, timeout_seconds: float = 30.0) -> None:
     """Return when the API serves a kind (a definition becomes a resource a moment after it is created). Raises LinkError."""
     try:
         async with asyncio.timeout(timeout_seconds):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from pinnace.cloud.kube.api import HttpKubeApi, wait_until_served
+from pinnace.cloud.kube.api import wait_until_served
 from pinnace.cloud.kube.resources import DEFINITIONS
 from pinnace.cloud.ports import KubeApi, Object, Resource
 from pinnace.core.base.errors import ConfigError, RemoteError
@@ -69,7 +69,7 @@ def with_webhook(definition: Object, webhook: Webhook | None) -> Object:
     return {**definition, "spec": {**definition["spec"], "conversion": conversion}}
 
 
-async def apply_definitions(api: HttpKubeApi, definitions: list[Object], *, replace: bool = True) -> None:
+async def apply_definitions(api: KubeApi, definitions: list[Object], *, replace: bool = True) -> None:
     """Create what is missing, bring the rest to our state, and return when all are served. With `replace` false existing definitions keep
     their schemas and only get the conversion webhook."""
     for definition in definitions:
