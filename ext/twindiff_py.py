@@ -5,7 +5,8 @@ A value is kept as the JSON text it is sent as, quotes included, escaped as Go d
 twin is put together from pieces that change only with it, so an update costs what it says and not what the device has.
 
 Reading follows Go's encoding/json: keys in any case, unknown members skipped, the last of a doubled key counts, null is absence, a
-value of the wrong type is an error.
+value of the wrong type is an error. Reader and twins stand in one file because a call into another extension module costs what the
+compiled build saves.
 """
 
 from __future__ import annotations
