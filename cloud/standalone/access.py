@@ -142,7 +142,8 @@ _CLOUDCORE_GROUPS = frozenset({"devices.kubeedge.io", "reliablesyncs.kubeedge.io
 
 
 def _cloudcore(attempt: Attempt) -> bool:
-    """cloudcore: nodes, leases, events, pods' state, the KubeEdge groups; what nodes need to read; its own namespace `kubeedge`."""
+    """cloudcore: nodes, leases, events, pods' state, the KubeEdge groups; what nodes need to read; its own
+    namespace `kubeedge`; the profiles it makes for nodes' devices."""
     resource, verb = attempt.resource, attempt.verb
     if attempt.group in _CLOUDCORE_GROUPS or resource in _CLOUDCORE_OWNS or attempt.namespace == "kubeedge":
         return True
@@ -152,6 +153,8 @@ def _cloudcore(attempt: Attempt) -> bool:
         return verb == "create"
     if resource == "namespaces" and verb == "create":
         return attempt.name in {"", "kubeedge"}
+    if resource == "configmaps" and verb in {"create", "patch", "delete"}:
+        return attempt.name.startswith("device-profile-config-")
     return resource in _CLOUDCORE_READS and verb in _READ
 
 
