@@ -1,4 +1,4 @@
-"""The hot paths: compiled build against reference build and against the obvious alternative, and what the cache costs in memory.
+"""Envelope, frame, cache: compiled build against reference build and the obvious alternative; what the cache costs in memory.
 
 All figures of a comparison are of the same run, interleaved, the best of several rounds each. `--json FILE` writes them down.
 """
@@ -14,22 +14,19 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import orjson
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors" / "kubeedge" / "kubeedge-1.23.1-websocket.jsonl"
-ROUNDS = 9
-ROUND_SECONDS = 0.03
+ROUNDS = 40
+ROUND_SECONDS = 0.006
 OBJECTS = 2000
 WARM_OBJECTS = 10_000
 KEPT_OBJECTS = 20_000
 
-envelope_c, envelope_py, frame_c, frame_py, metacache_c, metacache_py, twindiff_c, twindiff_py = (
-    importlib.import_module(f"pinnace.ext.{name}_{build}")
-    for name in ("envelope", "frame", "metacache", "twindiff")
-    for build in ("c", "py")
+envelope_c, envelope_py, frame_c, frame_py, metacache_c, metacache_py = (
+    importlib.import_module(f"pinnace.ext.{name}_{build}") for name in ("envelope", "frame", "metacache") for build in ("c", "py")
 )
 
 
@@ -126,21 +123,25 @@ class DictOfDicts:
     """The obvious alternative: no bound, no sharing, every object decoded."""
 
     def __init__(self) -> None:
-        self.kinds: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
+        self.kinds: dict[str, dict[str, dict[str, Any]]] = {}
 
     def put(self, key: Key, version: str, body: bytes, labels: dict[str, str]) -> None:
-        self.kinds.setdefault(key[0], {})[key[1], key[2]] = orjson.loads(body)
+        kind, namespace, name = key
+        self.kinds.setdefault(kind, {}).setdefault(namespace, {})[name] = orjson.loads(body)
 
     def get(self, key: Key) -> tuple[str, dict[str, Any]] | None:
-        found = self.kinds.get(key[0], {}).get((key[1], key[2]))
+        kind, namespace, name = key
+        found = self.kinds.get(kind, {}).get(namespace, {}).get(name)
         return None if found is None else (found["metadata"]["resourceVersion"], found)
 
     def list_by_label(self, kind: str, namespace: str, selector: dict[str, str]) -> list[dict[str, Any]]:
         wanted = selector.items()
+        spaces = self.kinds.get(kind, {})
         return [
             found
-            for (space, _), found in sorted(self.kinds.get(kind, {}).items())
-            if namespace in ("", space) and wanted <= found["metadata"]["labels"].items()
+            for space in ([namespace] if namespace else sorted(spaces))
+            for _, found in sorted(spaces.get(space, {}).items())
+            if wanted <= found["metadata"]["labels"].items()
         ]
 
 
@@ -209,59 +210,6 @@ def cache() -> dict[str, dict[str, float]]:
     return found | {"cache (all five)": summed(found.values())}
 
 
-# --- Twins ---
-
-
-def plain_twins(names: list[str]) -> Callable[[bytes, int], bytes]:
-    """The obvious alternative: decode, compare dicts, encode the three answers. It knows no versions and checks nothing."""
-    twins: dict[str, dict[str, Any]] = {
-        name: {"expected": {"value": "0"}, "optional": False, "metadata": {"type": "string"}} for name in names
-    }
-
-    def apply(payload: bytes, now: int) -> bytes:
-        result, documents, delta = {}, {}, {}
-        for name, change in orjson.loads(payload)["twin"].items():
-            twin = twins[name]
-            before = json.loads(json.dumps(twin))
-            twin["actual"] = {"value": change["actual"]["value"], "metadata": {"timestamp": now}}
-            result[name] = twin
-            documents[name] = {"last": before, "current": twin}
-        for name, twin in twins.items():
-            if "actual" in twin and twin["actual"]["value"] != twin["expected"]["value"]:
-                delta[name] = twin["expected"]["value"]
-        return orjson.dumps({"twin": result}) + orjson.dumps({"twin": documents}) + orjson.dumps({"twin": twins, "delta": delta})
-
-    return apply
-
-
-def twins() -> dict[str, dict[str, float]]:
-    names = [f"property-{place:02d}" for place in range(20)]
-    desired = orjson.dumps(
-        {"twin": {name: {"expected": {"value": "0"}, "optional": False, "metadata": {"type": "string"}} for name in names}}
-    )
-
-    def reports(few: int) -> list[bytes]:
-        return [orjson.dumps({"twin": {name: {"actual": {"value": str(step)}} for name in names[:few]}}) for step in range(1, 21)]
-
-    def ours(module: ModuleType, payloads: list[bytes]) -> Callable[[], object]:
-        device = module.DeviceTwins()
-        device.apply_desired(desired, 1, 5)
-        return lambda: [device.apply_update(payload, 1_760_000_000_000) for payload in payloads]
-
-    def plain(payloads: list[bytes]) -> Callable[[], object]:
-        apply = plain_twins(names)
-        return lambda: [apply(payload, 1_760_000_000_000) for payload in payloads]
-
-    found = {}
-    for label, few in (("one of 20 properties", 1), ("all 20 properties", 20)):
-        payloads = reports(few)
-        found[f"twins: {label}"] = compared(
-            {"compiled": ours(twindiff_c, payloads), "pure": ours(twindiff_py, payloads), "decode_and_compare": plain(payloads)},
-            len(payloads),
-        )
-    return found | {"twins (both)": summed(found.values())}
-
-
 # --- Memory ---
 
 HOLDERS: dict[str, Callable[[], Any]] = {
@@ -313,7 +261,7 @@ def main() -> int:
         sys.stdout.write(f"{hold(args.hold)}\n")
         return 0
     figures: dict[str, Any] = {}
-    for part in (framing, cache, twins):
+    for part in (framing, cache):
         for name, row in part().items():
             figures[name] = row
             ratios = "  ".join(f"{key.removeprefix('times_')} x{value}" for key, value in row.items() if key.startswith("times_"))
