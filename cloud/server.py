@@ -27,6 +27,7 @@ from pinnace.cloud.controllers.devices import DeviceController
 from pinnace.cloud.controllers.events import EventController
 from pinnace.cloud.controllers.mirror import StatusMirror
 from pinnace.cloud.controllers.nodes import NodeController
+from pinnace.cloud.controllers.profiles import ProfileController
 from pinnace.cloud.controllers.reports import ReportController
 from pinnace.cloud.controllers.router import Router
 from pinnace.cloud.controllers.sync import SyncController
@@ -129,6 +130,8 @@ async def serving(settings: CloudCoreSettings) -> AsyncIterator[Running]:
         config_controller = ConfigController(api, sync, pods=pods, config_maps=config_maps, secrets=secrets)
         reports = ReportController(api, hub, device_controller, devices=device_cache, statuses=statuses)
         mirror = StatusMirror(api, devices=device_cache, statuses=statuses)
+        profiles = ProfileController(api, device_controller, devices=device_cache, models=models, nodes=nodes, config_maps=config_maps)
+        stack.push_async_callback(profiles.workers.close)
         stack.push_async_callback(reports.workers.close)
         stack.push_async_callback(mirror.workers.close)
         hub.handle_with(
