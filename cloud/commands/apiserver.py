@@ -7,13 +7,12 @@ It makes its own certificate authority in the data folder and writes kubeconfig 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import os
-import signal
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+from pinnace.core.base import daemon
 from pinnace.core.base.errors import ConfigError
-from pinnace.core.base.observe import logs
 
 SUMMARY = "the embedded Kubernetes API server"
 
@@ -33,20 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cloudcore-kubeconfig", type=Path, metavar="PATH", help="write a kubeconfig with what cloudcore may do")
     parser.add_argument("--node-grace-seconds", type=float, default=40.0, metavar="SECONDS",
                         help="a node whose lease is older is Unknown and tainted (%(default)s)")  # fmt: skip
-    parser.add_argument("--ready-fd", type=int, metavar="FD", help="write `ready` there and close it once the server answers")
-    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
-    parser.add_argument("--log-json", action="store_true")
+    daemon.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    import uvloop
-
-    logs.configure(args.log_level, as_json=args.log_json)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(args))
+    return daemon.run(args, _serving(args))
 
 
-async def _serve(args: argparse.Namespace) -> int:
+@contextlib.asynccontextmanager
+async def _serving(args: argparse.Namespace) -> AsyncIterator[list[str]]:
     from pinnace.cloud.standalone.access import CLOUDCORE
     from pinnace.cloud.standalone.server import ClientFile, ServerSettings, admin_file, serving
 
@@ -59,17 +53,8 @@ async def _serve(args: argparse.Namespace) -> int:
         if not found or not user or not path:
             raise ConfigError(f"--client-kubeconfig {text}: expected USER[,GROUP...]=PATH")
         clients.append(ClientFile(Path(path), user, tuple(groups)))
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
     settings = ServerSettings(
         args.data_dir, args.bind, args.port, tuple(args.advertise), tuple(clients), node_grace_seconds=args.node_grace_seconds
     )
     async with serving(settings) as running:
-        print(f"ready: {running.url}", flush=True)
-        if args.ready_fd is not None:
-            with os.fdopen(args.ready_fd, "w") as stream:
-                stream.write("ready\n")
-        await stopped.wait()
-    return 0
+        yield [f"ready: {running.url}"]

@@ -7,12 +7,11 @@ with `modules.edgeHub.token`.
 from __future__ import annotations
 
 import argparse
-import asyncio
-import os
-import signal
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-from pinnace.core.base.observe import logs
+from pinnace.core.base import daemon
 
 SUMMARY = "the edge: twins, MQTT, the node"
 
@@ -21,33 +20,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, default=Path("/etc/kubeedge/config/edgecore.yaml"), metavar="PATH", help="edgecore.yaml (%(default)s)"
     )
-    parser.add_argument("--ready-fd", type=int, metavar="FD", help="write `ready` there and close it once the edge runs")
-    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
-    parser.add_argument("--log-json", action="store_true")
+    daemon.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    import uvloop
-
-    logs.configure(args.log_level, as_json=args.log_json)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(args))
+    return daemon.run(args, _serving(args.config))
 
 
-async def _serve(args: argparse.Namespace) -> int:
+@contextlib.asynccontextmanager
+async def _serving(config: Path) -> AsyncIterator[list[str]]:
     from pinnace.core.agent import running
     from pinnace.core.base.settings.loader import load
     from pinnace.core.settings import EdgeCoreSettings
 
-    settings = load(args.config, EdgeCoreSettings)
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+    settings = load(config, EdgeCoreSettings)
     async with running(settings):
-        print(f"ready: node {settings.node}", flush=True)
-        if args.ready_fd is not None:
-            with os.fdopen(args.ready_fd, "w") as stream:
-                stream.write("ready\n")
-        await stopped.wait()
-    return 0
+        yield [f"ready: node {settings.node}"]
