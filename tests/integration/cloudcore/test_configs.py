@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from pinnace.cloud.kube.resources import CONFIG_MAPS, PODS, SECRETS
+from pinnace.cloud.kube.resources import CONFIG_MAPS, DEVICES, PODS, SECRETS
 
 EDGE = "edge-1"
+NODE = "192.168.4.22-pi2"
+LIGHT = "traffic-light-instance-01"
 
 
 def config(name: str, **data: str) -> dict[str, Any]:
@@ -81,3 +84,28 @@ async def test_the_profile_of_a_nodes_devices_is_its_own(world: Any) -> None:
         answer = await other.ask("query", f"default/configmap/device-profile-config-{EDGE}")
         assert answer["route"]["operation"] == "error"
         assert (await node.ask("query", f"default/configmap/device-profile-config-{EDGE}"))["content"]["data"] == {"profile": "{}"}
+
+
+async def test_a_profile_is_made_kept_and_taken_away(world: Any) -> None:
+    name = f"device-profile-config-{NODE}"
+    async with world.connected() as node:
+        await world.apply_sample()
+        push = await node.pushed("insert", f"default/configmap/{name}")
+        made = json.loads(push["content"]["data"]["deviceProfile.json"])
+        assert made["deviceInstances"] == [{"id": LIGHT, "name": LIGHT, "model": "traffic-light"}]
+        await world.api.delete(CONFIG_MAPS, name, "default")
+        await world.until(
+            lambda: world.api.list(CONFIG_MAPS, "default"), lambda answer: name in {each["metadata"]["name"] for each in answer[0]}
+        )
+        await world.api.delete(DEVICES, LIGHT, "default")
+        await world.until(
+            lambda: world.api.list(CONFIG_MAPS, "default"), lambda answer: name not in {each["metadata"]["name"] for each in answer[0]}
+        )
+
+
+async def test_somebody_elses_profile_is_left_alone(world: Any) -> None:
+    own = await world.api.create(CONFIG_MAPS, config(f"device-profile-config-{NODE}", mine="1"), "default")
+    async with world.connected() as node:
+        await world.apply_sample()
+        await node.pushed("insert", f"default/device/{LIGHT}")
+        assert await world.api.get(CONFIG_MAPS, f"device-profile-config-{NODE}", "default") == own

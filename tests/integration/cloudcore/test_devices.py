@@ -25,6 +25,11 @@ def desired(message: Any) -> dict[str, str]:
     return {each["name"]: each["desired"]["value"] for each in message["content"]["spec"]["properties"] if "desired" in each}
 
 
+def recorded(syncs: list[Object]) -> set[str]:
+    """The kinds of what the node has confirmed; the ConfigMap is the profile of its devices."""
+    return {each["spec"]["objectKind"] for each in syncs if (each.get("status") or {}).get("objectResourceVersion", "0") != "0"}
+
+
 async def set_desired(api: Any, **values: str) -> Object:
     """As `kubectl edit` of the v1beta1 object does it."""
     device = await api.get(DEVICES, LIGHT, "default")
@@ -83,7 +88,9 @@ async def test_each_desired_value_goes_down_once(world: Any) -> None:
     async with world.connected() as node:
         await world.apply_sample()
         await node.pushed("insert", f"default/device/{LIGHT}")
-        await world.until(lambda: world.api.list(OBJECT_SYNCS), lambda answer: len(answer[0]) == 2)
+        await world.until(
+            lambda: world.api.list(OBJECT_SYNCS), lambda answer: recorded(answer[0]) == {"Device", "DeviceModel", "ConfigMap"}
+        )
         for value in ("ON", "OFF", "ON"):
             start = len(node.received)
             changed = await set_desired(world.api, red=value)
@@ -203,8 +210,7 @@ async def test_changes_while_a_node_is_away_reach_it_once(world: Any) -> None:
         await world.apply_sample()
         await node.pushed("insert", f"default/device/{LIGHT}")
         await world.until(
-            lambda: world.api.list(OBJECT_SYNCS),
-            lambda answer: len([each for each in answer[0] if (each.get("status") or {}).get("objectResourceVersion", "0") != "0"]) == 2,
+            lambda: world.api.list(OBJECT_SYNCS), lambda answer: recorded(answer[0]) == {"Device", "DeviceModel", "ConfigMap"}
         )
     await set_desired(world.api, red="ON")
     async with world.connected() as node:

@@ -184,7 +184,7 @@ async def test_nodes_and_reports_outlive_both_servers(pair: Pair) -> None:
             number = await node.report(f"default/{LIGHT}", {"red": "NEW"}, version=3)
             await node.saw(lambda each: each["header"].get("parent_msg_id") == number)
             await value_of(api, "NEW")
-            assert not [each for each in node.received[again:] if "/device" in each["route"]["resource"]], "what it has is not sent again"
+            assert not [each for each in node.received[again:] if "/device/" in each["route"]["resource"]], "what it has is not sent again"
         assert (await api.get(NODES, NODE))["metadata"]["annotations"]["cloudcore"] == "127.0.0.1"
 
 
