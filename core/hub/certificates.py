@@ -25,7 +25,6 @@ from pinnace.core.hub.settings import EdgeHubSettings
 
 logger = logging.getLogger(__name__)
 
-_CERTIFICATE: Final = "CERTIFICATE"
 _NEW: Final = ".new"
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+SHA"
 RENEWAL: Final = (0.7, 0.9)
@@ -57,9 +56,10 @@ def check_authority(der: bytes, token: JoinToken) -> None:
         )
 
 
-def pem(der: bytes, label: str = _CERTIFICATE) -> bytes:
-    lines = textwrap.wrap(base64.b64encode(der).decode("ascii"), 64)
-    return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""]).encode("ascii")
+def pem(certificate: bytes) -> bytes:
+    """A DER certificate as PEM (RFC 7468)."""
+    lines = textwrap.wrap(base64.b64encode(certificate).decode("ascii"), 64)
+    return "\n".join(["-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----", ""]).encode("ascii")
 
 
 class Certificates:
