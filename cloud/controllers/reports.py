@@ -37,6 +37,8 @@ _JSON_PATCH = "application/json-patch+json"
 _ATTEMPTS = 5
 UNCONFIRMED_BOUND = 10_000
 """Reports of one device that may wait for their confirmation; the oldest go unconfirmed and the node sends them again."""
+UNKNOWN_BOUND = 1_000
+"""Unknown properties that are each logged once; more of them are dropped without a word."""
 
 
 @dataclass(slots=True)
@@ -105,7 +107,7 @@ class ReportController:
     def _take_twins(self, identity: Identity, device: Object, reports: dict[str, Report]) -> None:
         allowed = known_properties(self._current(identity) or device, self._placement.model(device))
         for name in reports.keys() - allowed:
-            if (identity, name) not in self._unknown:
+            if (identity, name) not in self._unknown and len(self._unknown) < UNKNOWN_BOUND:
                 self._unknown.add((identity, name))
                 logger.warning(
                     "device.property-unknown device=%s/%s property=%s: neither its model nor its spec has it; its reports are not kept",

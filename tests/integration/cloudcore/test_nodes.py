@@ -159,3 +159,15 @@ async def test_a_deleted_node_is_disconnected_and_forgotten(world: Any) -> None:
         await node.pushed("update", f"null/node/{EDGE}")
         await world.api.delete(NODES, EDGE)
         await world.until(lambda: world.api.list(CLUSTER_OBJECT_SYNCS), lambda answer: not answer[0])
+
+
+async def test_a_node_cannot_give_itself_restricted_labels(world: Any) -> None:
+    restricted = {"node-restriction.kubernetes.io/trusted": "1", "a.node-restriction.kubernetes.io/x": "1"}
+    async with world.connected(EDGE, labels=restricted | {"zone": "a"}) as node:
+        patch = json.dumps({"metadata": {"labels": restricted | {"via": "patch"}}})
+        for text in (patch, patch.replace("node-restriction", "\\u006eode-restriction")):
+            assert content(await node.ask("patch", f"null/nodepatch/{EDGE}", text))["Err"] is None
+        await node.ask("update", f"null/node/{EDGE}", {"metadata": {"labels": restricted | {"updated": "1"}}})
+        labels = (await world.api.get(NODES, EDGE))["metadata"]["labels"]
+        assert {"zone", "via", "updated"} <= labels.keys()
+        assert not [key for key in labels if "node-restriction" in key]
