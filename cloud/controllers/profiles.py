@@ -198,9 +198,10 @@ class ProfileController:
         return found
 
 
-def _concern(device: Object) -> tuple[Any, Any]:
-    """What of a device its profile depends on."""
-    return device.get("spec"), device["metadata"].get("annotations")
+def _concern(device: Object) -> tuple[Any, ...]:
+    """What of a device its profile depends on; desired values are not in it."""
+    spec = device.get("spec") or {}
+    return spec.get("deviceModelRef"), spec.get("protocol"), (device["metadata"].get("annotations") or {}).get(V1ALPHA1)
 
 
 def _is_ours(config: Object | None) -> bool:
