@@ -5,7 +5,6 @@ Figures are reported, not judged: they depend on the machine and its disk. `--js
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import sys
@@ -18,6 +17,10 @@ import aiohttp
 import orjson
 import uvloop
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rig.figures import arguments, percentiles, pss_kb, report
+
 START = (
     "import sys; from pinnace.core.base import cli; cli.targets = lambda: {'apiserver': 'pinnace.cloud.commands.apiserver'}; "
     "sys.exit(cli.main(['apiserver', *sys.argv[1:]]))"
@@ -25,16 +28,6 @@ START = (
 MERGE = {"Content-Type": "application/merge-patch+json"}
 ROUNDS = 500
 WRITERS = 16
-
-
-def percentiles(seconds: list[float]) -> dict[str, float]:
-    ordered = sorted(seconds)
-    return {f"p{part}_ms": round(ordered[min(len(ordered) - 1, len(ordered) * part // 100)] * 1e3, 3) for part in (50, 90, 99)}
-
-
-def pss_kilobytes(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 def context(kubeconfig: Path) -> Any:
@@ -64,8 +57,8 @@ async def measure(folder: Path) -> dict[str, Any]:
         tls, url = context(kubeconfig)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session:
             base = f"{url}/api/v1/namespaces/default/configmaps"
-            found = {"idle_pss_kb": pss_kilobytes(process.pid), **await latency(session, base), **await throughput(session, base)}
-            return found | {"busy_pss_kb": pss_kilobytes(process.pid)}
+            found = {"idle_pss_kb": pss_kb(process.pid), **await latency(session, base), **await throughput(session, base)}
+            return found | {"busy_pss_kb": pss_kb(process.pid)}
     finally:
         process.terminate()
         await process.wait()
@@ -119,16 +112,10 @@ async def throughput(session: aiohttp.ClientSession, base: str) -> dict[str, Any
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
+    args = arguments(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = uvloop.run(measure(Path(folder)))
-    text = json.dumps(figures, indent=2)
-    sys.stdout.write(text + "\n")
-    if args.json is not None:
-        args.json.write_text(text + "\n")
-    return 0
+    return report(figures, args.json)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Figures are reported, not judged. `--json FILE` writes them down.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -28,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import paho.mqtt.client as paho
 from integration.mosquitto import Mosquitto
 from paho.mqtt.enums import CallbackAPIVersion
+from rig.figures import arguments, percentiles, report
 
 from pinnace.core.eventbus.link import BrokerLink
 from pinnace.core.eventbus.settings import parse_address
@@ -48,11 +48,6 @@ import pinnace.core.eventbus.service
 found.append(pss())
 print(json.dumps({"paho_kb": found[1] - found[0], "eventbus_kb": found[2] - found[1]}))
 """
-
-
-def percentiles(seconds: list[float]) -> dict[str, float]:
-    ordered = sorted(seconds)
-    return {f"p{part}_us": round(ordered[min(len(ordered) - 1, len(ordered) * part // 100)] * 1e6, 1) for part in (50, 90, 99)}
 
 
 class Ours:
@@ -155,7 +150,7 @@ async def measure(broker: Mosquitto) -> dict[str, Any]:
             cpu = time.process_time()
             seconds = await many(BURST)
             figures[f"qos{qos}_{name}"] = {
-                **percentiles(trips[name]),
+                **percentiles(trips[name], unit="us"),
                 "burst_messages_per_second": round(BURST / seconds),
                 "burst_cpu_us_per_message": round((time.process_time() - cpu) / BURST * 1e6, 1),
             }
@@ -176,17 +171,11 @@ def memory(folder: Path) -> dict[str, int]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
+    args = arguments(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder, Mosquitto(Path(folder), extra=["max_inflight_messages 0"]) as broker:
         figures = uvloop.run(measure(broker))
         figures["memory"] = memory(Path(folder))
-    text = json.dumps(figures, indent=2)
-    sys.stdout.write(text + "\n")
-    if args.json is not None:
-        args.json.write_text(text + "\n")
-    return 0
+    return report(figures, args.json)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,9 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
-import json
 import sqlite3
-import statistics
 import sys
 import tempfile
 import time
@@ -23,6 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rig.figures import arguments, percentiles, report
 
 from pinnace.core.base.contract import envelopes
 from pinnace.core.base.contract.classes import TWIN_REPORT, USER_DATA
@@ -47,11 +48,6 @@ def change(number: int, version: int) -> ObjectChange:
 def compose(subject: str, items: Mapping[str, bytes]) -> Envelope:
     body = b'{"twin":{' + b",".join(b'"%s":%s' % (name.encode(), value) for name, value in items.items()) + b"}}"
     return envelopes.new("twin", "twin", "update", subject, body)
-
-
-def percentiles(seconds: list[float]) -> dict[str, float]:
-    cuts = statistics.quantiles(seconds, n=100)
-    return {"p50_ms": round(cuts[49] * 1e3, 3), "p99_ms": round(cuts[98] * 1e3, 3)}
 
 
 def plain(path: Path, journal: str) -> sqlite3.Connection:
@@ -176,17 +172,12 @@ async def measure(folder: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path)
+    parser = arguments(__doc__)
     parser.add_argument("--folder", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         figures = uvloop.run(measure(Path(folder)))
-    text = json.dumps(figures, indent=2)
-    sys.stdout.write(text + "\n")
-    if args.json is not None:
-        args.json.write_text(text + "\n")
-    return 0
+    return report(figures, args.json)
 
 
 if __name__ == "__main__":

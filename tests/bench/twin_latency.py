@@ -6,13 +6,11 @@ ends of that way alone: publish → subscriber at the broker, and write → watc
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
+import itertools
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,7 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import itertools
-
+from rig.figures import arguments, percentiles, pss_kb, report
 from rig.kube import DEVICES, KubeClient
 from rig.mqtt import MqttClient
 from rig.system import DEVICE, System, eventually, reported
@@ -31,17 +28,6 @@ ROUNDS = 400
 BURST = 500
 BURSTS = 5
 TOPIC = f"$hw/events/device/default/{DEVICE}/twin/update"
-
-
-def percentiles(seconds: list[float]) -> dict[str, float]:
-    ordered = sorted(seconds)
-    return {f"p{part}_ms": round(ordered[min(len(ordered) - 1, len(ordered) * part // 100)] * 1e3, 3) for part in (50, 90, 99)}
-
-
-def memory_kb(pid: int) -> dict[str, int]:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    found = {line.split(":")[0]: int(line.split()[1]) for line in lines[1:]}
-    return {"pss_kb": found["Pss"], "rss_kb": found["Rss"]}
 
 
 def update(value: str, name: str = "red") -> bytes:
@@ -72,11 +58,11 @@ class Seen:
         return self.values[-1][1]
 
 
-async def broker_alone(port: int) -> list[float]:
+async def broker_alone(port: int, rounds: int) -> list[float]:
     arrived: asyncio.Queue[float] = asyncio.Queue()
     found = []
     async with MqttClient(port, "yardstick", "yard/stick", listener=lambda _t, _p, when: arrived.put_nowait(when)) as client:
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             begun = time.perf_counter()
             client.publish("yard/stick", b"x" * 100)
             found.append(await arrived.get() - begun)
@@ -84,7 +70,7 @@ async def broker_alone(port: int) -> list[float]:
     return found
 
 
-async def api_alone(kube: KubeClient) -> list[float]:
+async def api_alone(kube: KubeClient, rounds: int) -> list[float]:
     path = "/api/v1/namespaces/default/configmaps"
     _, made = await kube.ask("POST", path, {"metadata": {"name": "yardstick"}, "data": {"n": ""}})
     times: dict[str, float] = {}
@@ -100,7 +86,7 @@ async def api_alone(kube: KubeClient) -> list[float]:
     watching = asyncio.create_task(watch())
     await opened.wait()
     found = []
-    for number in range(ROUNDS):
+    for number in range(rounds):
         begun = time.perf_counter()
         await kube.merge(f"{path}/yardstick", {"data": {"n": str(number)}})
         while str(number) not in times:
@@ -111,9 +97,9 @@ async def api_alone(kube: KubeClient) -> list[float]:
     return found
 
 
-async def single_updates(client: MqttClient, seen: Seen) -> list[float]:
+async def single_updates(client: MqttClient, seen: Seen, rounds: int) -> list[float]:
     found = []
-    for number in range(ROUNDS):
+    for number in range(rounds):
         begun = time.perf_counter()
         client.publish(TOPIC, update(f"n{number}"))
         found.append(await asyncio.wait_for(seen.until(f"n{number}"), 30) - begun)
@@ -136,7 +122,8 @@ async def bursts(client: MqttClient, seen: Seen) -> tuple[list[float], int]:
     return found, backwards
 
 
-async def measure(folder: Path, settle: Callable[[], Awaitable[None]]) -> dict[str, Any]:
+async def measure(folder: Path, *, rounds: int = ROUNDS, settle_seconds: float = 3.0) -> dict[str, Any]:
+    """All figures. Memory is read after `settle_seconds` without traffic."""
     system = System(folder)
     async with system.running() as kube:
         version = (await kube.get(DEVICES))["metadata"]["resourceVersion"]
@@ -150,35 +137,25 @@ async def measure(folder: Path, settle: Callable[[], Awaitable[None]]) -> dict[s
                 return reported(await kube.get(f"{DEVICES}/{DEVICE}"))
 
             await eventually(offer, lambda shown: shown.get("red") == "first", system)
-            await settle()
-            figures: dict[str, Any] = {"edge_joined": memory_kb(system.edge.pid)}
-            figures["publish_to_watch"] = percentiles(await single_updates(client, seen))
+            await asyncio.sleep(settle_seconds)
+            figures: dict[str, Any] = {"edge_joined_pss_kb": pss_kb(system.edge.pid)}
+            figures["publish_to_watch"] = percentiles(await single_updates(client, seen, rounds))
             seconds, backwards = await bursts(client, seen)
             figures[f"burst_of_{BURST}"] = {"seconds": [round(each, 3) for each in seconds], "older_after_newer": backwards}
-            figures["edge_after"] = memory_kb(system.edge.pid)
-            figures["cloudcore"] = memory_kb(system.cloud.pid)
-            figures["apiserver"] = memory_kb(system.api.pid)
-            figures["yardstick_broker_alone"] = percentiles(await broker_alone(system.mqtt_port))
-            figures["yardstick_api_alone"] = percentiles(await api_alone(kube))
+            figures["edge_after_pss_kb"] = pss_kb(system.edge.pid)
+            figures["cloudcore_pss_kb"] = pss_kb(system.cloud.pid)
+            figures["apiserver_pss_kb"] = pss_kb(system.api.pid)
+            figures["yardstick_broker_alone"] = percentiles(await broker_alone(system.mqtt_port, rounds))
+            figures["yardstick_api_alone"] = percentiles(await api_alone(kube, rounds))
         watching.cancel()
         return figures
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-
-    async def settle() -> None:
-        await asyncio.sleep(3)
-
+    args = arguments(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures = uvloop.run(measure(Path(folder), settle))
-    text = json.dumps(figures, indent=2)
-    sys.stdout.write(text + "\n")
-    if args.json is not None:
-        args.json.write_text(text + "\n")
-    return 0
+        figures = uvloop.run(measure(Path(folder)))
+    return report(figures, args.json)
 
 
 if __name__ == "__main__":
