@@ -67,9 +67,7 @@ async def test_nodes_and_devices_are_listed(world: Any, kubectl: Kubectl) -> Non
         lines = (await kubectl("get", "nodes")).splitlines()
         assert lines[1].split()[0] == NODE
         assert "edge" in lines[1]
-        await kubectl(
-            world, "apply", "-f", str(SAMPLES / "traffic-light" / "model.yaml"), "-f", str(SAMPLES / "traffic-light" / "instance.yaml")
-        )
+        await kubectl("apply", "-f", str(SAMPLES / "traffic-light" / "model.yaml"), "-f", str(SAMPLES / "traffic-light" / "instance.yaml"))
         lines = (await kubectl("get", "devices")).splitlines()
         assert lines[0].split() == ["NAME", "NODE", "MODEL", "STATE", "AGE"]
         assert lines[1].split()[:3] == [LIGHT, NODE, "traffic-light"]
