@@ -163,5 +163,6 @@ def refusal(user: User, attempt: Attempt) -> ApiError:
         return ApiError(403, f'forbidden: User "{user.name}" cannot {attempt.verb} path "{attempt.path}"', details={})
     where = f'in the namespace "{attempt.namespace}"' if attempt.namespace else "at the cluster scope"
     message = f'User "{user.name}" cannot {attempt.verb} resource "{attempt.resource}" in API group "{attempt.group}" {where}'
-    named = f'{qualified(attempt.group, attempt.plural)} "{attempt.name}"' if attempt.name else qualified(attempt.group, attempt.plural)
-    return ApiError(403, f"{named} is forbidden: {message}", details=details_of(attempt.name, attempt.group, attempt.plural))
+    name = "" if attempt.verb == "create" and not attempt.subresource else attempt.name
+    named = f'{qualified(attempt.group, attempt.plural)} "{name}"' if name else qualified(attempt.group, attempt.plural)
+    return ApiError(403, f"{named} is forbidden: {message}", details=details_of(name, attempt.group, attempt.plural))

@@ -41,8 +41,8 @@ class KindRules:
         defaults.apply(kind, obj, old)
         if kind.table == DEFINITIONS:
             _prepare_definition(obj, old)
-        elif kind.table == "namespaces" and old is None:
-            _prepare_namespace(obj)
+        elif kind.table == "namespaces":
+            _prepare_namespace(obj, old)
 
     def validate(self, kind: Kind, obj: Object, old: Object | None, subresource: str) -> list[Cause]:
         causes = validation.validate(kind, obj, old, subresource)
@@ -68,9 +68,11 @@ class KindRules:
             known.default(obj)
 
 
-def _prepare_namespace(obj: Object) -> None:
+def _prepare_namespace(obj: Object, old: Object | None) -> None:
     metadata = obj["metadata"]
     metadata["labels"] = {**(metadata.get("labels") or {}), "kubernetes.io/metadata.name": metadata["name"]}
+    if old is not None:
+        return
     obj["spec"] = {**(obj.get("spec") or {}), "finalizers": ["kubernetes"]}
     obj["status"] = {"phase": "Active"}
 
@@ -79,9 +81,6 @@ def _prepare_definition(obj: Object, old: Object | None) -> None:
     definitions.default_definition(obj)
     storage = storage_version(obj)
     if old is None:
-        finalizers = obj["metadata"].setdefault("finalizers", [])
-        if CLEANUP not in finalizers:
-            finalizers.append(CLEANUP)
         stored = [storage] if storage else []
         obj["status"] = {"conditions": None, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored}
         return

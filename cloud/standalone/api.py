@@ -16,7 +16,7 @@ from pinnace.cloud.standalone.reading import Reading
 from pinnace.cloud.standalone.registry import Registry
 from pinnace.cloud.standalone.requests import Answer, Request, Target, split, target_of
 from pinnace.cloud.standalone.reviews import Reviews
-from pinnace.cloud.standalone.status import ApiError, PlainError, bad_request, internal
+from pinnace.cloud.standalone.status import ApiError, PlainError, bad_request, internal, method_not_allowed, no_such_resource
 from pinnace.cloud.standalone.subresources import Subresources
 from pinnace.cloud.standalone.tokens import Tokens
 from pinnace.cloud.standalone.watches import Watches
@@ -81,7 +81,9 @@ class Api:
         self._access.check(request.user, Attempt(request.method.lower() if request.method != "HEAD" else "get", path=request.path))
         answer = self._discovery.answer(request) or self._documents.answer(request)
         if answer is None:
-            raise PlainError()
+            raise no_such_resource() if "//" in request.path and parts[:2] == ["api", "v1"] else PlainError()
+        if request.method != "GET":
+            raise method_not_allowed()
         return answer
 
     async def _resource(self, request: Request) -> Answer:

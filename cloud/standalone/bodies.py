@@ -67,7 +67,7 @@ def _check_type(request: Request, kind: Kind, obj: Object) -> None:
         if not value:
             text = request.body.decode("utf-8", "replace")
             what = f"the object provided is unrecognized (must be of type {kind.kind})"
-            raise bad_request(f"{what}: Object '{field}' is missing in '{text}' ({text[:40]} ...)")
+            raise bad_request(f"{what}: Object '{field}' is missing in '{text}' ({text[:30]} ...)")
     if version != kind.api_version:
         raise bad_request(f"the API version in the data ({version}) does not match the expected API version ({kind.api_version})")
     if name != kind.kind:

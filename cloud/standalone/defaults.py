@@ -1,6 +1,6 @@
 """What the API fills in for built-in kinds, so that a reader finds every field that means something (Kubernetes API, object defaults).
 
-Defaults are filled in on create and on update alike; what only creation adds (a status, a pod's tolerations) says so.
+Defaults are filled in on create and on update alike; what only creation adds (a status) says so.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 def apply(kind: Kind, obj: Object, old: Object | None = None) -> None:
     """Fill in the defaults of a decoded object in place; `old` is None on create."""
     fill = _BY_TABLE.get(kind.table)
-    if fill is not None and (kind.table != "events" or not kind.group):
+    if kind.table == "events" and kind.group:
+        obj.setdefault("deprecatedSource", {})
+    elif fill is not None:
         fill(obj, old)
 
 
@@ -142,11 +144,11 @@ def _pod(obj: Object, old: Object | None) -> None:
     spec = _map(obj, "spec")
     pod_spec(spec)
     _set(spec, enableServiceLinks=True, preemptionPolicy="PreemptLowerPriority", priority=0)
+    tolerations = spec["tolerations"] = list(spec.get("tolerations") or ())
+    for key in _GIVEN_UP_AFTER:
+        if not any(_tolerates(each, key) for each in tolerations):
+            tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _TOLERATION_SECONDS})
     if old is None:
-        tolerations = spec["tolerations"] = list(spec.get("tolerations") or ())
-        for key in _GIVEN_UP_AFTER:
-            if not any(_tolerates(each, key) for each in tolerations):
-                tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _TOLERATION_SECONDS})
         obj["status"] = {"phase": "Pending", "qosClass": quality(spec)}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from pinnace.cloud.standalone.admission import CLEANUP
 from pinnace.cloud.standalone.kinds import Kind
 from pinnace.cloud.standalone.negotiation import content_type, negotiate, parse, rendered
 from pinnace.cloud.standalone.objects import Objects, now_text
@@ -164,16 +165,20 @@ def _begin(kind: Kind, obj: Object, options: DeleteOptions) -> bool:
         metadata["deletionTimestamp"] = now_text(ends)
         metadata["deletionGracePeriodSeconds"] = grace
         return True
+    is_definition = kind.group == "apiextensions.k8s.io"
     metadata["deletionTimestamp"] = now_text(time.time() + grace)
-    metadata["deletionGracePeriodSeconds"] = grace
+    if not is_definition:
+        metadata["deletionGracePeriodSeconds"] = grace
     finalizers = [each for each in metadata.get("finalizers", []) if options.policy is None or each not in _FINALIZERS.values()]
     if options.policy in _FINALIZERS:
         finalizers.append(_FINALIZERS[options.policy])
+    if is_definition and CLEANUP not in finalizers:
+        finalizers.append(CLEANUP)
     if finalizers:
         metadata["finalizers"] = finalizers
     else:
         metadata.pop("finalizers", None)
-    if kind.has_generation and "generation" in metadata:
+    if kind.has_generation and "generation" in metadata and (finalizers or kind.table == "pods") and not is_definition:
         metadata["generation"] += 1
     return True
 

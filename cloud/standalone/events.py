@@ -21,7 +21,8 @@ def as_new_event(obj: Object, kind: Kind) -> Object:
     """A stored event in the version of `kind`."""
     if kind.group != "events.k8s.io":
         return as_core_event(obj)
-    return {_RENAMED.get(key, key): value for key, value in obj.items()} | {"apiVersion": "events.k8s.io/v1"}
+    renamed = {_RENAMED.get(key, key): value for key, value in obj.items()} | {"apiVersion": "events.k8s.io/v1"}
+    return {key: value for key, value in renamed.items() if value != "" or key not in {"reportingController", "reportingInstance"}}
 
 
 def as_core_event(obj: Object) -> Object:

@@ -156,7 +156,8 @@ class Objects:
             causes = [*_metadata_causes(old, new), *self.admission.validate(kind, new, old, subresource)]
             if causes:
                 raise invalid(kind.group, kind.kind, name, causes)
-            self._set_generation(kind, old, new)
+            if subresource != "binding":
+                self._set_generation(kind, old, new)
             stored = await self._to_storage(kind, new)
             if table.latest(namespace, name) is not item:
                 if version and version != str(item.version):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,69 @@ def test_get_nodes(kubectl: Any) -> None:
     kubectl("delete", "node", name)
 
 
+def columns(text: str) -> list[str]:
+    return text.splitlines()[0].split()
+
+
+def test_tables(kubectl: Any) -> None:
+    ports = [{"name": "http", "port": 80, "targetPort": "web"}]
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"selector": {"app": "d"}, "ports": ports}}
+    put(kubectl, POD, DEPLOYMENT, service)
+    header, row = kubectl("get", "pod", "p").splitlines()
+    assert header.split() == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
+    assert row.split()[:4] == ["p", "0/1", "Pending", "0"]
+    assert columns(kubectl("get", "pod", "p", "-o", "wide"))[-5:] == ["NODE", "NOMINATED", "NODE", "READINESS", "GATES"]
+    assert columns(kubectl("get", "deployments")) == ["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE"]
+    assert "c,s" in kubectl("get", "deployment", "d", "-o", "wide")
+    assert kubectl("get", "service", "s").splitlines()[1].split()[:5] == ["s", "ClusterIP", "<none>", "<none>", "80/TCP"]
+    assert columns(kubectl("get", "pod", "p", "--show-labels"))[-1] == "LABELS"
+    assert {"pod/p", "deployment.apps/d", "service/s"} <= {line.split()[0] for line in kubectl("get", "all").splitlines() if "/" in line}
+    names = {line.split()[0] for line in kubectl("get", "pods,deployments", "--no-headers").splitlines()}
+    assert {"pod/p", "deployment.apps/d"} <= names
+    assert columns(kubectl("get", "pods", "-A"))[0] == "NAMESPACE"
+    assert kubectl("get", "pods", "--sort-by=.metadata.name", "-o", "name") == "pod/p\n"
+
+
 def test_describe(kubectl: Any) -> None:
-    put(kubectl, config_map("a", k="v"))
+    put(kubectl, config_map("a", k="v"), POD, DEPLOYMENT)
     assert "k:\n----\nv" in kubectl("describe", "cm", "a")
     assert f"Name:         {kubectl.namespace}" in kubectl("describe", "ns", kubectl.namespace)
+    assert ["Status:", "Pending"] in [line.split() for line in kubectl("describe", "pod", "p").splitlines()]
+    assert "StrategyType:" in kubectl("describe", "deployment", "d")
+
+
+def test_validation_of_manifests(kubectl: Any) -> None:
+    wrong = {**config_map("a"), "dataa": {"x": "y"}}
+    refused = kubectl.result("apply", "-f", "-", stdin=json.dumps(wrong))
+    assert refused.returncode == 1
+    assert 'unknown field "dataa"' in refused.stderr
+    kubectl("apply", "-f", "-", "--validate=false", stdin=json.dumps(wrong))
+    container = {
+        "name": "c", "image": "i", "resources": {"limits": {"cpu": 1, "memory": "64Mi"}}, "ports": [{"containerPort": 80, "name": "web"}],
+        "livenessProbe": {"httpGet": {"port": "web"}}, "env": [{"name": "A", "value": "1"}],
+    }  # fmt: skip
+    pod = {**POD, "spec": {"containers": [container], "volumes": [{"name": "v", "emptyDir": {}}], "terminationGracePeriodSeconds": 5}}
+    kubectl("apply", "-f", "-", stdin=json.dumps(pod))
+    assert kubectl("get", "pod", "p", "-o", "jsonpath={.spec.containers[0].resources.limits.cpu}") == "1"
+    refused = kubectl.result("create", "-f", "-", "--validate=false", stdin=json.dumps({**POD, "metadata": {"name": "Bad_Name"}}))
+    assert "a lowercase RFC 1123 subdomain must consist of" in refused.stderr
+
+
+def test_dry_runs_and_diff(kubectl: Any) -> None:
+    assert "created (server dry run)" in kubectl("apply", "--dry-run=server", "-f", "-", stdin=json.dumps(DEPLOYMENT))
+    put(kubectl, DEPLOYMENT, verb="apply")
+    same = kubectl.result("diff", "-f", "-", stdin=json.dumps(DEPLOYMENT))
+    assert (same.returncode, same.stdout) == (0, "")
+    changed = json.loads(json.dumps(DEPLOYMENT))
+    changed["spec"]["replicas"] = 7
+    differs = kubectl.result("diff", "-f", "-", stdin=json.dumps(changed))
+    assert differs.returncode == 1
+    assert "+  replicas: 7" in differs.stdout
+
+
+def test_explain(kubectl: Any) -> None:
+    assert "containers" in kubectl("explain", "pod.spec")
+    assert "imagePullPolicy" in kubectl("explain", "pod.spec.containers")
 
 
 def test_create_from_file_and_by_generator(kubectl: Any) -> None:
@@ -79,6 +139,10 @@ def test_create_from_file_and_by_generator(kubectl: Any) -> None:
     kubectl("create", "sa", "robot")
     kubectl("create", "deployment", "d", "--image=i:1")
     assert kubectl("get", "deployment", "d", "-o", "jsonpath={.spec.template.spec.containers[0].image}") == "i:1"
+    kubectl("create", "service", "clusterip", "svc", "--tcp=80:8080")
+    assert kubectl("get", "svc", "svc", "-o", "jsonpath={.spec.ports[0].targetPort}") == "8080"
+    if kubectl.version == "current":
+        assert kubectl("create", "token", "robot").count(".") == 2
     assert "created (server dry run)" in kubectl("create", "configmap", "dry", "--dry-run=server")
 
 
@@ -152,12 +216,41 @@ def test_label_and_annotate(kubectl: Any) -> None:
     assert "labels" not in metadata
 
 
-def test_wait(kubectl: Any) -> None:
-    put(kubectl, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}})
-    waiting = kubectl.background("wait", "--for=delete", "pod/p", "--timeout=20s")
+POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+
+
+def until_watching(waiting: Any) -> None:
+    """Read what kubectl -v=6 says until it watches."""
+    for line in waiting.stderr:
+        if "watch=true" in line:
+            return
+    raise AssertionError("kubectl ended before it watched")
+
+
+def test_wait_for_deletion(kubectl: Any) -> None:
+    put(kubectl, POD | {"metadata": {"name": "p", "finalizers": ["x.io/y"]}})
     kubectl("delete", "pod", "p", "--wait=false")
+    waiting = kubectl.background("wait", "--for=delete", "pod/p", "--timeout=20s", "-v=6")
+    until_watching(waiting)
+    kubectl("patch", "pod", "p", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
     out, error = waiting.communicate(timeout=30)
     assert waiting.returncode == 0, out + error
+
+
+def test_wait_for_a_condition(kubectl: Any) -> None:
+    put(kubectl, config_map("a"), DEPLOYMENT)
+    waiting = kubectl.background("wait", "--for=condition=Available", "deployment/d", "--timeout=20s", "-v=6")
+    until_watching(waiting)
+    server = kubectl.server
+    condition = {"type": "Available", "status": "True", "reason": "R", "message": "M"}
+    patch = json.dumps({"status": {"conditions": [condition]}})
+    path = f"/apis/apps/v1/namespaces/{kubectl.namespace}/deployments/d/status"
+    request = urllib.request.Request(server.url + path, patch.encode(), {"Content-Type": "application/merge-patch+json"}, method="PATCH")
+    with urllib.request.urlopen(request, context=server.context(), timeout=20) as answer:
+        assert answer.status == 200
+    out, error = waiting.communicate(timeout=30)
+    assert waiting.returncode == 0, out + error
+    assert "condition met" in out
 
 
 def test_watch(kubectl: Any) -> None:
