@@ -58,6 +58,8 @@ async def running(settings: EdgeCoreSettings) -> AsyncIterator[HubLink]:
         link.deliver(Group.USER, bus.handle)
         for kind in ("device", "devicemodel"):
             sync.on_change(kind, twins.changed)
+        link.on_connected(bus.cloud_connected)
+        link.on_lost(bus.cloud_lost)
         bus.deliver_to(twins.message)
         bus.on_connected(twins.bus_connected)
 

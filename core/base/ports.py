@@ -147,6 +147,10 @@ class Bus(Protocol):
         """Queue one publication; order is kept. Never waits."""
         ...
 
+    def redeliver(self) -> None:
+        """Have the broker send again what was not acknowledged: for who could not keep it and now can."""
+        ...
+
 
 ChangeListener = Callable[[ObjectChange], Awaitable[None]]
 """Called after a change is durable. The acknowledgement to the cloud goes out after it returned."""

@@ -131,10 +131,14 @@ class EventBus:
         for link in self.links:
             link.redeliver()
 
-    def cloud_changed(self, connected: bool) -> None:
-        """Tell applications that the link to the cloud came or went, where the settings ask for it."""
+    async def cloud_connected(self) -> None:
+        """The cloud is there: told to applications where the settings ask for it."""
         if self._settings.announce_connection:
-            self.publish(_CONNECTION_TOPIC, b"cloud_connected" if connected else b"cloud_disconnected")
+            self.publish(_CONNECTION_TOPIC, b"cloud_connected")
+
+    def cloud_lost(self) -> None:
+        if self._settings.announce_connection:
+            self.publish(_CONNECTION_TOPIC, b"cloud_disconnected")
 
     async def run(self) -> None:
         """Speak with every broker, for ever."""

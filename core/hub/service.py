@@ -55,6 +55,7 @@ class HubLink:
         self._lanes: dict[str, Lane[Envelope]] = {}
         self._unheard: set[str] = set()
         self._connected_listeners: list[Callable[[], Awaitable[None]]] = []
+        self._lost_listeners: list[Callable[[], None]] = []
         self._requests: dict[str, asyncio.Future[Envelope]] = {}
         self._link: Link | None = None
         self._has_certificate = asyncio.Event()
@@ -84,6 +85,10 @@ class HubLink:
 
     def on_connected(self, listener: Callable[[], Awaitable[None]]) -> None:
         self._connected_listeners.append(listener)
+
+    def on_lost(self, listener: Callable[[], None]) -> None:
+        """Call `listener` (plain, must not block) after each connection's end."""
+        self._lost_listeners.append(listener)
 
     async def request(self, envelope: Envelope, *, timeout_seconds: float = 60.0) -> Envelope:
         """Send and wait for the message whose parent is this one; operation `error` is an answer too. Raises LinkError when not
@@ -180,6 +185,8 @@ class HubLink:
             for answer in self._requests.values():
                 if not answer.done():
                     answer.set_exception(LinkError("the link to the cloud broke before the answer came"))
+            for lost in self._lost_listeners:
+                lost()
             await link.close()
         return reason
 

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 COUNT: Final = 10_000
 BYTES: Final = 16 << 20
-"""What may wait; beyond, the oldest goes, which its sender can repeat as it was not acknowledged."""
+"""What may wait; beyond, the oldest goes, which is sent again where its sender wants it acknowledged."""
 
 
 class Arrival(NamedTuple):
@@ -28,9 +28,11 @@ class Arrival(NamedTuple):
 
 
 class Inbox:
-    """First in, first out, for one reader. At either bound the oldest goes, counted in `dropped` and logged once a burst."""
+    """First in, first out, for one reader. At either bound the oldest goes, counted in `dropped` and logged once a burst; when one with
+    an acknowledgement went, `redeliver` is called as soon as all the others were taken."""
 
-    def __init__(self, *, count: int = COUNT, size_bound: int = BYTES) -> None:
+    def __init__(self, redeliver: Callable[[], None], *, count: int = COUNT, size_bound: int = BYTES) -> None:
+        self._redeliver = redeliver
         self.dropped = 0
         self._count = count
         self._size_bound = size_bound
@@ -38,6 +40,7 @@ class Inbox:
         self._size = 0
         self._ready = asyncio.Event()
         self._is_dropping = False
+        self._is_owed = False
 
     def __len__(self) -> int:
         return len(self._items)
@@ -50,6 +53,7 @@ class Inbox:
             oldest = self.take()
             assert oldest is not None
             self.dropped += 1
+            self._is_owed = self._is_owed or oldest.acknowledge is not None
             if not self._is_dropping:
                 logger.warning("twins.overrun topic=%s waiting=%d: more arrives than can be taken; dropped", oldest.topic, len(self._items))
                 self._is_dropping = True
@@ -67,6 +71,9 @@ class Inbox:
         """Return when something waits."""
         while not self._items:
             self._is_dropping = False
+            if self._is_owed:
+                self._is_owed = False
+                self._redeliver()
             self._ready.clear()
             await self._ready.wait()
 

@@ -46,7 +46,7 @@ class TwinService:
         self._objects = objects
         self._uplink = uplink
         self._roster = Roster()
-        self._inbox = Inbox()
+        self._inbox = Inbox(bus.redeliver)
         self._receipts = Receipts(store.committed)
         self._publisher = Publisher(node, bus, self._roster)
         self._reports = Reports(outbox, uplink, self._current_report)

@@ -193,6 +193,10 @@ class FakeBus:
 
     def __init__(self) -> None:
         self.published: list[tuple[str, bytes]] = []
+        self.redeliveries = 0
+
+    def redeliver(self) -> None:
+        self.redeliveries += 1
 
     def publish(self, topic: str, payload: bytes) -> None:
         self.published.append((topic, payload))

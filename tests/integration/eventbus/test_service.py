@@ -47,6 +47,9 @@ class FakeStore:
             raise StoreFull("no space left")
         self.rows.put_nowait((subject, item, body))
 
+    def discard(self, kind: MessageClass, subject: str) -> None:
+        raise NotImplementedError
+
     def compose_with(self, kind: MessageClass, composer: Composer) -> None:
         assert kind is USER_DATA
         self.composer = composer
@@ -392,12 +395,12 @@ async def test_the_connection_to_the_cloud_is_announced_if_asked_for(broker: Mos
     probe.subscribe("node/#")
     edge = Edge(broker.url, announce_connection=True)
     async with edge.running() as bus:
-        bus.cloud_changed(True)
-        bus.cloud_changed(False)
+        await bus.cloud_connected()
+        bus.cloud_lost()
         assert await seen(probe, 2) == [("node/connection", b"cloud_connected"), ("node/connection", b"cloud_disconnected")]
     silent = Edge(broker.url)
     async with silent.running() as bus:
-        bus.cloud_changed(True)
+        await bus.cloud_connected()
         bus.publish("node/last", b"")
         assert await seen(probe) == [("node/last", b"")]
 

@@ -74,7 +74,7 @@ def test_members() -> None:
 
 
 def test_an_inbox_keeps_its_bounds(caplog: pytest.LogCaptureFixture) -> None:
-    inbox = Inbox(count=3, size_bound=100)
+    inbox = Inbox(lambda: None, count=3, size_bound=100)
     with caplog.at_level(logging.WARNING):
         for number in range(5):
             inbox.put(str(number), b"x", None)
@@ -82,6 +82,27 @@ def test_an_inbox_keeps_its_bounds(caplog: pytest.LogCaptureFixture) -> None:
     inbox.put("long", b"x" * 99, None)
     assert [arrival.topic for arrival in iter(inbox.take, None)] == ["4", "long"]
     assert inbox.take() is None
+
+
+async def test_what_an_inbox_dropped_without_acknowledgement_is_asked_for_once_there_is_room() -> None:
+    asked: list[int] = []
+    inbox = Inbox(lambda: asked.append(len(inbox)), count=2)
+    for number in range(4):
+        inbox.put(str(number), b"x", lambda: None)
+    await inbox.wait()
+    assert asked == []
+    while inbox.take() is not None:
+        pass
+    waiting = asyncio.create_task(inbox.wait())
+    await asyncio.sleep(0)
+    assert asked == [0]
+    inbox.put("5", b"x", None)
+    await waiting
+    inbox.take()
+    again = asyncio.create_task(inbox.wait())
+    await asyncio.sleep(0)
+    assert asked == [0]
+    again.cancel()
 
 
 async def test_receipts_wait_for_the_disk() -> None:
