@@ -16,7 +16,7 @@ import socket
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
@@ -78,7 +78,7 @@ class Running:
     websocket_port: int
     https_port: int
     conversion_port: int
-    token: str
+    token: str = field(repr=False)
     """The join token of this moment; a secret."""
 
 
@@ -101,12 +101,13 @@ async def serving(settings: CloudCoreSettings) -> AsyncIterator[Running]:
         definitions = [with_webhook(each, webhook) for each in load_definitions(find_folder(devices.crd_dir))]
         await patiently(access, lambda: apply_definitions(api, definitions, replace=devices.replace_definitions))
 
+        caches: list[ObjectCache] = []
+
         def cache(resource: Resource, trim: Callable[[Object], None] = drop_managed_fields) -> ObjectCache:
             made = ObjectCache(api, resource, trim=trim)
             caches.append(made)
             return made
 
-        caches: list[ObjectCache] = []
         nodes, pods = cache(NODES), cache(PODS, trim_pod)
         config_maps, secrets = cache(CONFIG_MAPS), cache(SECRETS)
         device_cache, models, statuses = cache(DEVICES), cache(DEVICE_MODELS), cache(DEVICE_STATUSES)

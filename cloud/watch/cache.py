@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -82,6 +83,8 @@ class ObjectCache:
         self._synced = asyncio.Event()
         self._version = ""
         self._listed = ""
+        self._broken_by = ""
+        self._began = math.inf
         self.lists = 0
         """How many times everything was listed; a test's view on "no relist"."""
 
@@ -123,9 +126,20 @@ class ObjectCache:
                 await self._pause(error)
 
     async def _pause(self, error: Exception) -> None:
+        """Wait before the next attempt. What is wrong is said once, and again when it is something else or held for a while."""
+        if asyncio.get_running_loop().time() - self._began > _SHORT_SECONDS:
+            self._works()
+        level = logging.DEBUG if str(error) == self._broken_by else logging.WARNING
+        self._broken_by = str(error)
         delay = self._backoff.next()
-        logger.warning("watch.broken kind=%s retry_in=%.1fs error=%s", self.resource.kind, delay, error)
+        logger.log(level, "watch.broken kind=%s retry_in=%.1fs error=%s", self.resource.kind, delay, error)
         await asyncio.sleep(delay)
+
+    def _works(self) -> None:
+        self._backoff.reset()
+        if self._broken_by:
+            self._broken_by = ""
+            logger.info("watch.resumed kind=%s", self.resource.kind)
 
     async def _list(self) -> None:
         items, version = await self._api.list(self.resource, label_selector=self._selector)
@@ -141,15 +155,15 @@ class ObjectCache:
         self._synced.set()
 
     async def _follow(self) -> None:
-        began = asyncio.get_running_loop().time()
+        self._began = asyncio.get_running_loop().time()
         async for event in self._api.watch(self.resource, resource_version=self._version, label_selector=self._selector):
-            self._backoff.reset()
+            self._works()
             version = event.object["metadata"].get("resourceVersion", "")
             if event.type in {"ADDED", "MODIFIED", "DELETED"}:
                 self._tell(identity(event.object), None if event.type == "DELETED" else event.object)
             if version:
                 self._version = version
-        if asyncio.get_running_loop().time() - began < _SHORT_SECONDS:
+        if asyncio.get_running_loop().time() - self._began < _SHORT_SECONDS:
             await asyncio.sleep(self._backoff.next())
 
     def _tell(self, key: Identity, new: Object | None) -> None:

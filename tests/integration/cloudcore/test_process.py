@@ -178,6 +178,8 @@ async def test_nodes_and_reports_outlive_both_servers(pair: Pair) -> None:
         await pair.cloud.kill()
         await pair.cloud.start()
         again = len(node.received)
+        old = await api.get(OLD["Device"], LIGHT, "default")
+        assert old["status"]["twins"][0]["reported"]["value"] == "BLINK", "converted by the new process"
         async with node.connected(pair.hub_port):
             await node.pushed("update", f"null/node/{NODE}", after=again)
             await node.report(f"default/{LIGHT}", {"red": "OLD"}, version=1, timestamp=1)
