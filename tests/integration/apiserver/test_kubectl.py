@@ -309,3 +309,23 @@ def test_custom_kinds(kubectl: Any) -> None:
     assert "oars" in kubectl("explain", "boats", f"--api-version={group}/v1", "--recursive")
     kubectl("delete", f"boats.{group}", "b")
     kubectl("delete", "crd", f"boats.{group}")
+
+
+def test_the_definitions_of_kubeedge(kubectl: Any) -> None:
+    folder = Path(__file__).parents[3] / "build" / "crds"
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    assert "devices" in names
+    listed = kubectl("apply", "-f", str(folder), "-o", "name").split()
+    try:
+        kubectl("wait", "--for=condition=Established", *listed, "--timeout=20s")
+        properties = [{"name": "speed", "desired": {"value": "1"}, "visitors": {"protocolName": "gpio"}}]
+        device = {
+            "apiVersion": "devices.kubeedge.io/v1beta1", "kind": "Device", "metadata": {"name": "fan"},
+            "spec": {"deviceModelRef": {"name": "m"}, "nodeName": "n", "properties": properties, "protocol": {"protocolName": "gpio"}},
+        }  # fmt: skip
+        kubectl("apply", "-f", "-", stdin=json.dumps(device))
+        kubectl("patch", "device", "fan", "--type=json", "-p", '[{"op":"replace","path":"/spec/properties/0/desired/value","value":"2"}]')
+        assert kubectl("get", "device", "fan", "-o", "jsonpath={.spec.properties[0].desired.value}") == "2"
+        assert "properties" in kubectl("explain", "device.spec", "--api-version=devices.kubeedge.io/v1beta1")
+    finally:
+        kubectl("delete", *listed)
