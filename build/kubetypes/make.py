@@ -1,10 +1,12 @@
 """Makes cloud/standalone/data/types.json: the fields of the built-in kinds that the embedded API serves, as the Python client knows them.
 
 `python build/kubetypes/make.py` prints the table; `--write` puts it in its place. Run it after raising the version of the
-`kubernetes` client. The exact integer widths, int-or-string fields and protobuf numbers come from cloud/standalone/data/protobuf.json, which is kept by hand.
+`kubernetes` client. The exact integer widths, int-or-string fields and protobuf numbers come from cloud/standalone/data/protobuf.json,
+which is kept by hand.
 
-One line per type: `{"core.v1.ConfigMap": {"data": "{}string", "immutable": "bool", ...}}`. A name that ends with `!` is
-required. Types: string, bytes, bool, int32, int64, double, time, microtime, quantity, int-or-string, any, another type's name; `[]T` a list, `{}T` a map.
+One line per type: `{"core.v1.ConfigMap": {"data": "{}string", "immutable": "bool", ...}}`. A name that ends with `!` is required.
+Types: string, bytes, bool, int32, int64, double, time, microtime, quantity, int-or-string, any, another type's name; `[]T` a list,
+`{}T` a map.
 """
 
 from __future__ import annotations
