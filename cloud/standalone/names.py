@@ -36,22 +36,15 @@ def subdomain(text: str) -> list[str]:
 
 
 def label(text: str) -> list[str]:
-    """What is wrong with a DNS label (namespaces, containers)."""
+    """What is wrong with a DNS label (namespaces, services, containers)."""
     why = f"a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', {_ENDS}"
     return _checked(text, _LABEL, 63, why, "my-name", "123-abc")
 
 
 def dns1035(text: str) -> list[str]:
-    """What is wrong with an RFC 1035 label (services)."""
+    """What is wrong with an RFC 1035 label (the names in a custom resource definition)."""
     why = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
     return _checked(text, _DNS1035, 63, f"{why}and end with an alphanumeric character", "my-name", "abc-123")
-
-
-def path_segment(text: str) -> list[str]:
-    """What is wrong with a name that need only fit into a path (a few kinds)."""
-    if text in {".", ".."}:
-        return [f"may not be '{text}'"]
-    return [f"may not contain '{each}'" for each in ("/", "%") if each in text]
 
 
 def qualified_name(text: str) -> list[str]:
@@ -93,5 +86,5 @@ def env_name(text: str) -> list[str]:
     return _checked(text, _ENV_NAME, 1 << 20, why, "my.env-name", "MY_ENV.NAME", "MyEnvName1")
 
 
-RULES = {"subdomain": subdomain, "label": label, "dns1035": dns1035, "path": path_segment}
+RULES = {"subdomain": subdomain, "label": label}
 """A kind's `name_rule` → its check."""

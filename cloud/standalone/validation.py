@@ -39,6 +39,8 @@ def validate(kind: Kind, obj: dict[str, Any], old: dict[str, Any] | None = None,
     """The causes for which a decoded object, its defaults filled in, is refused. `old` is None on create."""
     causes = list(_check_metadata(kind, obj["metadata"], old))
     check = _BY_TABLE.get(kind.table)
+    if subresource == "ephemeralcontainers":
+        return [*causes, *podchecks.check_spec(obj.get("spec") or {}, "spec")]
     if check is None or subresource or (kind.table == "events" and kind.group):
         return causes
     return [*causes, *check(obj, old)]
