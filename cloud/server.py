@@ -138,7 +138,7 @@ async def serving(settings: CloudCoreSettings) -> AsyncIterator[Running]:
         hub.handle_with(
             Router(
                 nodes=node_controller, events=EventController(api), devices=device_controller, reports=reports, configs=config_controller,
-                api_ca=access.ca,
+                sync=sync, api_ca=access.ca,
             )
         )  # fmt: skip
         hub.on_stored(sync.stored)

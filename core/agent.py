@@ -20,6 +20,7 @@ from pinnace.core.base.contract.envelopes import Group
 from pinnace.core.base.observe.health import Health
 from pinnace.core.eventbus.service import EventBus
 from pinnace.core.hub.service import HubLink
+from pinnace.core.meta.inventory import InventoryReport
 from pinnace.core.meta.store import Store
 from pinnace.core.meta.sync import Sync
 from pinnace.core.node.service import NodeService
@@ -58,6 +59,7 @@ async def running(settings: EdgeCoreSettings) -> AsyncIterator[HubLink]:
         link.deliver(Group.USER, bus.handle)
         for kind in ("device", "devicemodel"):
             sync.on_change(kind, twins.changed)
+        link.on_connected(InventoryReport(store, link).connected)
         link.on_connected(bus.cloud_connected)
         link.on_lost(bus.cloud_lost)
         bus.deliver_to(twins.message)

@@ -11,6 +11,7 @@ from pinnace.cloud.controllers.devices import DeviceController
 from pinnace.cloud.controllers.events import EventController
 from pinnace.cloud.controllers.nodes import NodeController
 from pinnace.cloud.controllers.reports import ReportController
+from pinnace.cloud.controllers.sync import SyncController
 from pinnace.core.base.contract.envelopes import Group, Operation, Source, reply
 from pinnace.core.base.contract.keys import NodeName, ResourceKey
 from pinnace.core.base.errors import PinnaceError, RemoteError
@@ -36,11 +37,13 @@ class Router:
         devices: DeviceController,
         reports: ReportController,
         configs: ConfigController,
+        sync: SyncController,
         api_ca: str,
     ) -> None:
         """`api_ca` is the PEM text of the API server's authority, "" when there is none of its own."""
         self._api_ca = api_ca
         self._devices = devices
+        self._sync = sync
         self._handlers: dict[str, Handler] = {
             "node": nodes.node,
             "nodepatch": nodes.patch,
@@ -53,6 +56,7 @@ class Router:
             "state/update": reports.handle,
             "membership/detail": self._detail,
             "k8s/ca.crt": self._ca,
+            "inventory": self._inventory,
         }
 
     async def __call__(self, node: NodeName, key: ResourceKey, message: Envelope) -> list[Envelope]:
@@ -77,6 +81,9 @@ class Router:
 
     async def _detail(self, node: NodeName, key: ResourceKey, message: Envelope) -> list[Envelope]:
         return await self._devices.detail(node, message)
+
+    async def _inventory(self, node: NodeName, key: ResourceKey, message: Envelope) -> list[Envelope]:
+        return await self._sync.inventory(node, message)
 
     async def _ca(self, node: NodeName, key: ResourceKey, message: Envelope) -> list[Envelope]:
         return [reply(message, self._api_ca, source=Source.CLOUDHUB, group=Group.RESOURCE)]

@@ -13,18 +13,23 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 
-from pinnace.cloud.kube.resources import CLUSTER_OBJECT_SYNCS, OBJECT_SYNCS
+from pinnace.cloud.controllers.answers import ok_answer
+from pinnace.cloud.controllers.inventory import parse_inventory
+from pinnace.cloud.kube.resources import CLUSTER_OBJECT_SYNCS, DEVICE_MODELS, DEVICES, OBJECT_SYNCS
 from pinnace.cloud.ports import Downlink, KubeApi, NodeHub, Object, Resource
 from pinnace.cloud.watch import Change, KeyWorkers, ObjectCache, version_number
-from pinnace.core.base.contract.envelopes import Group, Operation, Source
+from pinnace.core.base.contract.envelopes import Group, Operation, Source, load_body
 from pinnace.core.base.contract.keys import NodeName, ResourceKey
 from pinnace.core.base.errors import RemoteError
+from pinnace.ext.records import Envelope
 
 logger = logging.getLogger(__name__)
+
+_API_VERSIONS: Final = {each.kind: each.api_version for each in (DEVICES, DEVICE_MODELS)}
 
 INTERVAL_SECONDS = 5.0
 """How often every connected node is compared, should an event have been missed."""
@@ -205,6 +210,45 @@ class SyncController:
         if known is not None:
             state.known[uid] = replace(known, version="0", digest="")
         self.touch(node)
+
+    async def inventory(self, node: NodeName, message: Envelope) -> list[Envelope]:
+        """Take a node's own word for what it has, and send the difference. Raises ValueError for what is no inventory."""
+        held = parse_inventory(load_body(message))
+        state = self._state(node)
+        kinds = {kind.lower(): kind for source in self._sources for kind in source.kinds}
+        corrected = 0
+        for known in list(state.known.values()):
+            version = held[known.uid].version if known.uid in held else "0"
+            if known.version != version:
+                await self._correct(state, known, version or "0")
+                corrected += 1
+        for each in held.values():
+            kind = kinds.get(each.kind)
+            if kind is not None and each.uid not in state.known:
+                await self._correct(state, Known(node, each.uid, kind, each.namespace, each.name, "", ""), each.version or "0")
+                corrected += 1
+        logger.info("sync.inventory node=%s objects=%d corrected=%d", node, len(held), corrected)
+        self.touch(node)
+        return [ok_answer(message)]
+
+    async def _correct(self, state: _Node, known: Known, version: str) -> None:
+        """Write down another version than was believed; the digest of the content is then unknown."""
+        state.sent.pop(known.uid, None)
+        try:
+            written = await self._write_status(known.sync_name, known.namespace, version, "")
+        except RemoteError as error:
+            if error.code != 404:
+                raise
+            try:
+                await self._create_sync(known, _API_VERSIONS.get(known.kind, "v1"))
+                written = await self._write_status(known.sync_name, known.namespace, version, "")
+            except RemoteError as second:
+                if second.code != 404:
+                    raise
+                return  # its namespace is gone, and the object with it
+        parsed = parse_sync(written)
+        if parsed is not None:
+            state.known[known.uid] = parsed
 
     async def connection(self, node: NodeName, is_connected: bool) -> None:
         """The hub's ConnectionListener."""

@@ -41,6 +41,17 @@ class ObjectStore(Protocol):
         ...
 
 
+class Inventory(Protocol):
+    """What the store has, for a cloud that takes the node to have something newer."""
+
+    @property
+    def inventory_due(self) -> bool: ...
+
+    def inventory(self) -> Sequence[StoredObject]: ...
+
+    async def inventory_told(self) -> None: ...
+
+
 class TwinStore(Protocol):
     """Device twins, one opaque row a property. The row with property "" holds the device itself."""
 

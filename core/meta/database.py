@@ -22,6 +22,9 @@ from pinnace.core.base.errors import PinnaceError, StoreDamaged, StoreError, Sto
 
 logger = logging.getLogger(__name__)
 
+INVENTORY_DUE: Final = 1
+"""`PRAGMA user_version` of a file whose content the cloud does not know: a new one, or one made from a snapshot."""
+INVENTORY_TOLD: Final = ("PRAGMA user_version = 0", ())
 SCHEMA: Final = 1
 """The newest schema/v<number>.sql."""
 KEPT_DAMAGED: Final = 3
@@ -166,6 +169,8 @@ class Database:
                     connection.execute(statement)
             connection.execute("INSERT INTO migrations VALUES (?, ?)", (number, int(time.time())))
             logger.info("store.migrated path=%s schema=%d", self.path, number)
+        if version == 0:
+            connection.execute(f"PRAGMA user_version = {INVENTORY_DUE}")
         connection.execute("COMMIT")
 
     def _restore(self) -> None:
@@ -204,6 +209,7 @@ class Database:
             connection = sqlite3.connect(to)
             try:
                 self._check(connection, self.snapshot_path)
+                connection.execute(f"PRAGMA user_version = {INVENTORY_DUE}")
             finally:
                 connection.close()
             with to.open("rb") as written:

@@ -6,9 +6,14 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
+from pinnace.cloud.controllers.inventory import parse_inventory
 from pinnace.cloud.controllers.sync import Item, Known, content_digest, is_behind, parse_sync
-from pinnace.cloud.kube.resources import DEVICE_STATUSES, DEVICES, NODES, OBJECT_SYNCS
+from pinnace.cloud.kube.resources import DEVICE_MODELS, DEVICE_STATUSES, DEVICES, NODES, OBJECT_SYNCS
+from pinnace.core.base.contract.envelopes import new
 from pinnace.core.base.contract.keys import NodeName
+from pinnace.ext.records import Envelope
 
 NODE = NodeName("n1")
 
@@ -134,3 +139,54 @@ def test_the_digest_overlooks_what_changes_by_itself() -> None:
     assert is_behind(None, item)
     assert is_behind(known, item), "an upstream cloudcore left no digest: versions decide"
     assert not is_behind(known, replace(item, object={"metadata": {"name": "d", "uid": "u", "resourceVersion": "7"}}))
+
+
+def inventory(*entries: tuple[str, str, str]) -> Envelope:
+    """(uid, kind/name, version) of each object the node has."""
+    content = [
+        dict(zip(("kind", "name"), address.split("/"), strict=True)) | {"namespace": "default", "uid": uid, "version": version}
+        for uid, address, version in entries
+    ]
+    return new("metamanager", "meta", "update", "inventory", content)
+
+
+async def test_a_node_that_lost_its_database_gets_everything_again(cloud: Any) -> None:
+    await connect(cloud)
+    await cloud.hub.until(lambda: len(cloud.hub.pushes) == 3)
+    await settle(cloud)
+    await disconnect(cloud)
+    await connect(cloud)
+    (answer,) = await cloud.sync.inventory(NODE, inventory())
+    assert (answer.operation, answer.body) == ("response", b'"OK"')
+    await cloud.hub.until(lambda: len(cloud.hub.pushes) == 3)
+    assert cloud.hub.resources() == [("update", "default/devicemodel/m"), ("update", "membership"), ("update", "default/device/d")]
+
+
+async def test_a_node_with_an_older_database_gets_what_is_newer_and_loses_what_is_gone(cloud: Any) -> None:
+    await connect(cloud)
+    await cloud.hub.until(lambda: len(cloud.hub.pushes) == 3)
+    await settle(cloud)
+    model = cloud.kube.find(DEVICE_MODELS, "m", "default")["metadata"]["resourceVersion"]
+    held = inventory(("model-uid", "devicemodel/m", model), ("device-uid", "device/d", "1"), ("gone-uid", "device/gone", "1"))
+    await cloud.sync.inventory(NODE, held)
+    await cloud.hub.until(lambda: ("update", "default/device/d") in cloud.hub.resources())
+    assert ("delete", "default/device/gone") in cloud.hub.resources()
+    assert "default/devicemodel/m" not in {address for _, address in cloud.hub.resources()}
+    await settle(cloud)
+    assert {each["metadata"]["name"] for each in (await cloud.kube.list(OBJECT_SYNCS))[0]} == {"n1.model-uid", "n1.device-uid"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        {},
+        [1],
+        [{"kind": "device"}],
+        [{"kind": "device", "namespace": "../x", "name": "a", "uid": "u", "version": "1"}],
+        [{}] * 10_001,
+    ],
+)
+def test_what_is_no_inventory_is_refused(content: Any) -> None:
+    with pytest.raises(ValueError, match=r"expected|not names"):
+        parse_inventory(content)

@@ -1,0 +1,87 @@
+"""An edge whose database is gone, or is an old copy, has its devices back once it is connected, and none that was deleted meanwhile."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from rig.kube import DEVICES, KubeClient
+from rig.mqtt import MqttClient
+from rig.system import DEVICE, NODE, System, eventually, set_desired
+
+pytestmark = pytest.mark.mosquitto
+
+
+class Asker:
+    """What the edge answers when it is asked for twins."""
+
+    def __init__(self, system: System) -> None:
+        self.answers: dict[str, Any] = {}
+        self._client = MqttClient(system.mqtt_port, "asker", "$hw/events/device/+/+/twin/get/result", listener=self._heard)
+
+    def _heard(self, topic: str, payload: bytes, _when: float) -> None:
+        self.answers[topic.split("/")[4]] = orjson.loads(payload)
+
+    async def __aenter__(self) -> Asker:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.__aexit__()
+
+    async def ask(self, device: str) -> Any:
+        """The newest answer about a device; asks anew each time."""
+        self._client.publish(f"$hw/events/device/default/{device}/twin/get", b'{"event_id":"","timestamp":1}')
+        return self.answers.get(device, {})
+
+
+def wanted(answer: Any) -> str:
+    twin = (answer.get("twin") or {}).get("red") or {}
+    return str((twin.get("expected") or {}).get("value", ""))
+
+
+async def copy_device(kube: KubeClient, name: str) -> None:
+    device = await kube.get(f"{DEVICES}/{DEVICE}")
+    body = {**device, "metadata": {"name": name, "namespace": "default"}, "status": {}}
+    body["spec"] = {**device["spec"], "nodeName": NODE}
+    status, answer = await kube.ask("POST", DEVICES, body)
+    assert status == 201, answer
+
+
+async def test_a_database_that_is_gone_is_filled_again(tmp_path: Path) -> None:
+    system = System(tmp_path)
+    async with system.running(), Asker(system) as asker:
+        await eventually(lambda: asker.ask(DEVICE), lambda answer: wanted(answer) == "OFF", system)
+        await system.edge.kill()
+        shutil.rmtree(tmp_path / "edge")
+        asker.answers.clear()
+        await system.edge.start()
+        await eventually(lambda: asker.ask(DEVICE), lambda answer: wanted(answer) == "OFF", system)
+
+
+async def test_an_old_copy_is_brought_up_to_date(tmp_path: Path) -> None:
+    system = System(tmp_path)
+    async with system.running() as kube, Asker(system) as asker:
+        await copy_device(kube, "second")
+        await eventually(lambda: asker.ask(DEVICE), lambda answer: wanted(answer) == "OFF", system)
+        await eventually(lambda: asker.ask("second"), lambda answer: wanted(answer) == "OFF", system)
+        await system.edge.stop()
+        shutil.copytree(tmp_path / "edge", tmp_path / "old")
+        await system.edge.start()
+        await set_desired(kube, {"red": "ON"})
+        status, _ = await kube.ask("DELETE", f"{DEVICES}/second")
+        assert status == 200
+        await eventually(lambda: asker.ask(DEVICE), lambda answer: wanted(answer) == "ON", system)
+        await eventually(lambda: asker.ask("second"), lambda answer: answer.get("code") == 404, system)
+        await system.edge.kill()
+        # What a restored snapshot is: an old copy that says so.
+        shutil.rmtree(tmp_path / "edge")
+        (tmp_path / "edge").mkdir()
+        (tmp_path / "old" / "edgecore.db").rename(tmp_path / "edge" / "edgecore.db.snapshot")
+        asker.answers.clear()
+        await system.edge.start()
+        await eventually(lambda: asker.ask(DEVICE), lambda answer: wanted(answer) == "ON", system)
+        await eventually(lambda: asker.ask("second"), lambda answer: answer.get("code") == 404, system)
