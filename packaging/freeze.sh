@@ -11,4 +11,6 @@ mkdir -p .build
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 (cd "$scratch" && env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "$OLDPWD/dist/pinnace/pinnace" selftest)
+echo "and in the whole system:"
+.venv/bin/python -m pytest -q -p no:cacheprovider tests/frozen
 printf 'dist/pinnace: %s, %s files\n' "$(du -sh --apparent-size dist/pinnace | cut -f1)" "$(find dist/pinnace -type f | wc -l)"
