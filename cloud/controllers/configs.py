@@ -7,8 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from pinnace.cloud.controllers.answers import error_answer, forbidden, typed, value_answer
+from pinnace.cloud.controllers.items import Item, Known, content_digest
 from pinnace.cloud.controllers.references import Reference, references_of
-from pinnace.cloud.controllers.sync import Item, Known, SyncController, content_digest
+from pinnace.cloud.controllers.sync import SyncController
 from pinnace.cloud.kube.resources import CONFIG_MAPS, SECRETS
 from pinnace.cloud.ports import Downlink, KubeApi, Object, Resource
 from pinnace.cloud.watch import Change, ObjectCache

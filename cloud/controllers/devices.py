@@ -6,8 +6,9 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable
 
+from pinnace.cloud.controllers.items import Item, Known, content_digest, digest_of
 from pinnace.cloud.controllers.placement import node_of, selector_of
-from pinnace.cloud.controllers.sync import Item, Known, SyncController, content_digest, digest_of
+from pinnace.cloud.controllers.sync import SyncController
 from pinnace.cloud.controllers.twins import (
     confirmation,
     deleted_twins,

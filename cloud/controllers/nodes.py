@@ -20,7 +20,8 @@ from pinnace.cloud.controllers.answers import (
     typed,
     zero_object,
 )
-from pinnace.cloud.controllers.sync import Item, Known, SyncController, digest_of
+from pinnace.cloud.controllers.items import Item, Known, digest_of
+from pinnace.cloud.controllers.sync import SyncController
 from pinnace.cloud.kube.resources import LEASES, NODES
 from pinnace.cloud.ports import Downlink, KubeApi, Object
 from pinnace.cloud.watch import Change, ObjectCache

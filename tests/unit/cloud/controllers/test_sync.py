@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pinnace.cloud.controllers.inventory import parse_inventory
-from pinnace.cloud.controllers.sync import Item, Known, content_digest, is_behind, parse_sync
+from pinnace.cloud.controllers.items import Item, Known, content_digest, is_behind, parse_sync
 from pinnace.cloud.kube.resources import DEVICE_MODELS, DEVICE_STATUSES, DEVICES, NODES, OBJECT_SYNCS
 from pinnace.core.base.contract.envelopes import new
 from pinnace.core.base.contract.keys import NodeName
