@@ -9,6 +9,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import select
 import signal
 import ssl
@@ -234,6 +235,13 @@ class Kubectl:
         done = self.result(*arguments, stdin=stdin, **environment)
         assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
+
+    @property
+    def minor(self) -> int:
+        """20 of 1.20.2: the machine's own kubectl may be as old as Debian's."""
+        found = re.search(r'"gitVersion": *"v1\.(\d+)', self("version", "--client", "-o", "json"))
+        assert found is not None
+        return int(found[1])
 
     def background(self, *arguments: str) -> subprocess.Popen[str]:
         command, variables = self._command(arguments)
