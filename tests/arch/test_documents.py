@@ -1,0 +1,36 @@
+"""What the documents point at is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+CODE = [
+    str(path.relative_to(ROOT))
+    for top in ("core", "cloud", "ext", "mappers", "tests", "build", "packaging")
+    for path in (ROOT / top).rglob("*.*")
+]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_files_named_in_a_document_exist(document: Path) -> None:
+    named = set(re.findall(r"`([\w./-]+\.(?:py|pxd|sql|sh|spec))`", document.read_text()))
+    assert not {name for name in named if not any(path == name or path.endswith("/" + name) for path in CODE)}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text())
+    assert not [each for each in targets if "://" not in each and not (document.parent / each).exists()]
+
+
+def test_the_way_of_a_message_is_written_in_order() -> None:
+    """Every step of the walk names a file, and the steps are numbered without a gap."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (.*?) \|", text, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, len(rows) + 1))
+    assert all(".py`" in files for _, files in rows)
