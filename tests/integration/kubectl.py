@@ -46,7 +46,10 @@ def _unpack() -> None:
     fresh = OLD_FOLDER / "fresh"
     fresh.mkdir(exist_ok=True)
     with contextlib.suppress(subprocess.SubprocessError, IndexError):
-        subprocess.run(["apt-get", "download", PACKAGE], cwd=fresh, check=True, capture_output=True, timeout=120)
+        fetched = subprocess.run(["apt-get", "download", PACKAGE], cwd=fresh, check=False, capture_output=True, timeout=120)
+        if fetched.returncode:  # a machine whose package lists were never fetched
+            subprocess.run(["apt-get", "update", "-qq"], check=True, capture_output=True, timeout=300)
+            subprocess.run(["apt-get", "download", PACKAGE], cwd=fresh, check=True, capture_output=True, timeout=120)
         packages = sorted(fresh.glob(f"{PACKAGE}_*.deb"))
         subprocess.run(["dpkg-deb", "-x", str(packages[-1]), "."], cwd=fresh, check=True, capture_output=True, timeout=120)
         (fresh / "usr").rename(OLD_FOLDER / "usr")
