@@ -17,10 +17,13 @@ help:
 	@echo "make freeze  the edge as one frozen tree in dist/pinnace"
 	@echo "make dev     only set up              make clean   remove what was built"
 
-# The set-up runs again when what it installs from has changed.
+# The set-up runs again when what it installs from has changed, or when the checkout was moved.
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+.PHONY: $(STAMP)
+endif
 $(STAMP): pyproject.toml setup.py build/setup.sh $(wildcard ext/*_py.py ext/*_c.pxd)
 	@bash build/setup.sh
-	@mkdir -p $(dir $@) && touch $@
+	@mkdir -p $(dir $@) && printf '%s\n' "$(CURDIR)" >$@
 
 dev: $(STAMP)
 

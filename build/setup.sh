@@ -47,9 +47,10 @@ fi
 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Pinnace needs Python 3.11 or newer; $("$python" --version) is too old (set PYTHON=...)" >&2; exit 1; }
 
-if [ ! -x .venv/bin/python ]; then
+# Programs of a virtual environment know where it is: after a move it is made anew.
+if ! .venv/bin/python -c '' 2>/dev/null || ! grep -qsF "$(pwd -P)/.venv/bin/python" .venv/bin/pip; then
     say "making the virtual environment .venv"
-    "$python" -m venv .venv
+    "$python" -m venv --clear .venv
 fi
 say "installing Python packages and compiling the extensions"
 pip=(.venv/bin/python -m pip --disable-pip-version-check install -q)

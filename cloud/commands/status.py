@@ -7,6 +7,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from pinnace.core.base.cli import program
 from pinnace.core.base.errors import PinnaceError, RemoteError
 
 SUMMARY = "what `up` runs on this machine"
@@ -75,7 +76,7 @@ async def _from_api(facts: dict[str, Any]) -> dict[str, Any]:
 
 def lines(found: dict[str, Any]) -> list[str]:
     if found["state"] == "stopped":
-        return [f"nothing runs ({found['dir']}); start it with `pinnace up`"]
+        return [f"nothing runs ({found['dir']}); start it with `{program()} up`"]
     out = [f"{found['state']}, {found['dir']}"]
     for each in found["processes"]:
         log = f", log {each['log']}" if each["log"] else ""

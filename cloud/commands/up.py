@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import ipaddress
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -26,6 +27,7 @@ from collections.abc import AsyncIterator, Awaitable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pinnace.core.base.cli import program
 from pinnace.core.base.errors import ConfigError, PinnaceError
 from pinnace.core.base.observe import logs
 
@@ -135,20 +137,23 @@ async def _show(args: argparse.Namespace) -> int:
 
 
 def _greeting(stack: Stack, folder: Path | None) -> list[str]:
+    """What to try, in lines that are not wider than a terminal of 80 columns where the paths allow it."""
     from pinnace.cloud.local.stack import DEVICE
 
-    patch = '[{"op":"replace","path":"/spec/properties/0/desired/value","value":"ON"}]'
+    where = f" --dir {shlex.quote(str(folder))}" if folder else ""
     lines = [
         "",
         "try, in another terminal (0 is red, 1 yellow, 2 green; ON or OFF):",
-        f"  export KUBECONFIG={stack.places.kubeconfig}",
-        f"  kubectl patch device {DEVICE} --type json -p '{patch}'",
-        f"  kubectl get device {DEVICE} -o yaml; kubectl get nodes",
-        f"  pinnace status; pinnace down{f' --dir {folder}' if folder else ''}",
+        f"  export KUBECONFIG={shlex.quote(str(stack.places.kubeconfig))}",
+        f"  kubectl patch device {DEVICE} --type json \\",
+        """  -p '[{"op":"add","path":"/spec/properties/0/desired/value","value":"ON"}]'""",
+        f"  kubectl get device {DEVICE} -o yaml",
+        "  kubectl get nodes -o wide",
+        f"  {program()} status{where}",
     ]
     if stack.is_advertised:
         lines += ["a second machine joins with (the token is good for a day, `pinnace gettoken` prints another):", f"  {stack.join_line}"]
-    return [*lines, ""]
+    return [*lines, f"Ctrl-C here, or `{program()} down{where}` there, ends all of it.", ""]
 
 
 async def _draw(journal: Journal) -> None:
@@ -160,12 +165,12 @@ async def _draw(journal: Journal) -> None:
     drawn: list[str] = []
     while True:
         version = journal.version
-        columns = shutil.get_terminal_size().columns if is_terminal else screen.WIDE
-        fresh = screen.lines(LAMPS, journal, colour=is_terminal, columns=columns)
         if is_terminal:
+            fresh = screen.picture(LAMPS, journal, columns=shutil.get_terminal_size().columns)
             sys.stdout.write(screen.redraw(fresh, len(drawn)))
             sys.stdout.flush()
         else:
+            fresh = screen.lines(LAMPS, journal)
             for line in fresh:
                 if line not in drawn:
                     say(line)

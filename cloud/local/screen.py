@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pinnace.cloud.local.journal import Journal, Place, hops
 from pinnace.cloud.local.watchers import ON
 
-WIDE = 120
+WIDE = 124
 """Columns that a lamp's line needs."""
 _COLOURS = {"red": "31", "yellow": "33", "green": "32"}
 _SHORT = {Place.DELTA.value: "MQTT", Place.PIN.value: "pin", Place.REPORT.value: "report", Place.SHOWN.value: "API"}
@@ -18,15 +18,19 @@ def paint(text: str, *codes: str) -> str:
     return f"\x1b[{';'.join(codes)}m{text}\x1b[0m" if codes else text
 
 
-def lamp_line(lamp: str, journal: Journal, *, colour: bool = False) -> str:
-    """One lamp: desired and reported with their versions; the disc is its pin."""
-    wanted, pin, shown = (journal.latest(place, lamp) for place in (Place.WANTED, Place.PIN, Place.SHOWN))
+def disc(lamp: str, journal: Journal, *, colour: bool = False) -> str:
+    """The lamp itself, as its pin is."""
+    pin = journal.latest(Place.PIN, lamp)
     is_on = pin is not None and pin.value == ON
-    disc = "●" if is_on else "○"
-    if colour:
-        disc = paint(disc, _COLOURS.get(lamp, "37"), *(("1",) if is_on else ("2",)))
+    sign = "●" if is_on else "○"
+    return paint(sign, _COLOURS.get(lamp, "37"), *(("1",) if is_on else ("2",))) if colour else sign
+
+
+def lamp_line(lamp: str, journal: Journal, *, colour: bool = False) -> str:
+    """One lamp: desired and reported with their versions."""
+    wanted, shown = (journal.latest(place, lamp) for place in (Place.WANTED, Place.SHOWN))
     agrees = wanted is not None and shown is not None and wanted.value == shown.value
-    texts = [f"{disc} {lamp:<7}"]
+    texts = [f"{lamp:<7}"]
     for word, seen in (("desired", wanted), ("reported", shown)):
         value = f"{seen.value if seen else '–':<4}"
         version = f"v{seen.version}" if seen and seen.version else ""
@@ -35,20 +39,29 @@ def lamp_line(lamp: str, journal: Journal, *, colour: bool = False) -> str:
 
 
 def hop_text(lamp: str, journal: Journal) -> str:
-    """`→ MQTT 2.1 → pin 0.8 → report 0.5 → API 4.0 = 7.4 ms`, as far as the value has come."""
+    """`→ MQTT 2.1 → pin 0.8 → report 0.5 → API 4.0 = 7.4 ms`, as far as the value has come; nothing when it never had to travel, as at
+    the start."""
     times = hops(journal.trace(lamp))
-    if not times:
+    if not times or times[0][0] != Place.DELTA.value:
         return ""
     steps = " ".join(f"→ {_SHORT[place]} {ms:.1f}" for place, ms in times)
     return f"{steps} = {sum(ms for _, ms in times):.1f} ms"
 
 
-def lines(lamps: Iterable[str], journal: Journal, *, colour: bool = False, columns: int = WIDE) -> list[str]:
-    """One line a lamp, or two where the terminal is narrow."""
-    pairs = [(lamp_line(each, journal, colour=colour), hop_text(each, journal)) for each in lamps]
-    if columns >= WIDE:
-        return [f"{values}  {times}".rstrip() for values, times in pairs]
-    return [text for values, times in pairs for text in (values.rstrip(), f"  {times}".rstrip())]
+def lines(lamps: Iterable[str], journal: Journal) -> list[str]:
+    """One line a lamp, plain."""
+    return [f"{disc(each, journal)} {lamp_line(each, journal)}  {hop_text(each, journal)}".rstrip() for each in lamps]
+
+
+def picture(lamps: Iterable[str], journal: Journal, *, columns: int = WIDE) -> list[str]:
+    """The traffic light in colour, values beside each lamp, and the hops there or below them where the terminal is narrow."""
+    drawn = ["╭───╮"]
+    for each in lamps:
+        values, times = lamp_line(each, journal, colour=True), hop_text(each, journal)
+        is_wide = columns >= WIDE
+        drawn.append(f"│ {disc(each, journal, colour=True)} │  {f'{values}  {times}'.rstrip() if is_wide else values.rstrip()}")
+        drawn.append(f"│   │{'' if is_wide or not times else f'  {times}'}")
+    return [*drawn[:-1], f"╰───╯{drawn[-1].removeprefix('│   │')}"]
 
 
 def redraw(drawn: list[str], previous: int) -> str:

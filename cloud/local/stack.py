@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import time
@@ -24,6 +25,7 @@ from pinnace.cloud.local.places import Places, samples
 from pinnace.cloud.local.ports import LOOPBACK, MQTT_PORT, Chooser, Ports, is_broker, listen_address
 from pinnace.cloud.local.relay import Relay
 from pinnace.cloud.ports import KubeApi, Object, Resource
+from pinnace.core.base.cli import program
 from pinnace.core.base.errors import LinkError, PinnaceError, RefusedError, RemoteError
 
 T = TypeVar("T")
@@ -37,6 +39,7 @@ LAMPS: Final[Mapping[str, int]] = {"red": 26, "yellow": 19, "green": 13}
 """Lamp → pin by BCM number: wiringPi's 25, 24 and 23 of the model."""
 WAIT_SECONDS: Final = 60.0
 _ATTEMPTS: Final = 5
+_LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,7 @@ class Stack:
         """Everything up for the length of the block. Raises ChildFailed, RefusedError when the folder is in use."""
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(self._owned())
+            self._say(f"kept in    {self.places.folder}, logs in {self.places.logs.name}/")
             self._choose_ports()
             self.pin_socket = self.places.pin_socket()
             stack.push_async_callback(self._stop)
@@ -124,7 +128,7 @@ class Stack:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise RefusedError(
-                    f"{self.places.folder} is in use by another `pinnace up`: see `pinnace status`, end it with `pinnace down`, "
+                    f"{self.places.folder} is in use by another `pinnace up`: see `{program()} status`, end it with `{program()} down`, "
                     "or give another --dir"
                 ) from None
             left = records.read(self.places.record)
@@ -209,7 +213,7 @@ class Stack:
         self.record.children.append(child.identity)
         self.record.facts = self._facts()
         self.record.write(self.places.record)
-        self._say(f"{name:<10} process {child.identity.pid}, ready after {time.monotonic() - began:.1f} s, log {child.log}")
+        self._say(f"{name:<10} process {child.identity.pid}, ready after {time.monotonic() - began:.1f} s")
 
     async def _patiently(self, what: str, work: Awaitable[T]) -> T:
         """Wait for something, and say so when it takes more than a second."""
@@ -246,6 +250,7 @@ class Stack:
         """Create an object. One that is there already keeps the values it was given meanwhile."""
         group, _, version = str(obj["apiVersion"]).rpartition("/")
         kind = str(obj["kind"])
+        obj = _as_applied(obj, NAMESPACE)
         resource = Resource(group, version, f"{kind.lower()}s", kind, True)
         try:
             await self.api.create(resource, obj, NAMESPACE)
@@ -281,6 +286,13 @@ class Stack:
             "kubeconfig": str(self.places.kubeconfig),
             "ports": asdict(self.ports),
         }
+
+
+def _as_applied(obj: Object, namespace: str) -> Object:
+    """The object as `kubectl apply` would create it, so that a person may go on with that: its last-applied annotation is on it."""
+    metadata = {"annotations": {}, "namespace": namespace, **obj["metadata"]}
+    applied = json.dumps({**obj, "metadata": metadata}, sort_keys=True, separators=(",", ":")) + "\n"
+    return {**obj, "metadata": {**metadata, "annotations": {**metadata["annotations"], _LAST_APPLIED: applied}}}
 
 
 def is_ready(node: Object) -> bool:

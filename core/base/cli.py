@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Protocol
 
 from pinnace.core.base.errors import PinnaceError
@@ -43,6 +46,16 @@ def load(module: str) -> Command | None:
         if error.name is not None and (error.name == package or module.startswith(error.name)):
             return None
         raise
+
+
+def program() -> str:
+    """What a person types in a shell to run this Pinnace: `pinnace` where PATH finds this one, else where it is."""
+    is_frozen = getattr(sys, "frozen", False)
+    own = Path(sys.executable) if is_frozen else Path(sys.executable).with_name("pinnace")
+    found = shutil.which("pinnace")
+    if found is not None and Path(found).resolve() == own.resolve():
+        return "pinnace"
+    return shlex.quote(str(own)) if own.exists() else shlex.join([sys.executable, "-m", "pinnace.core.base.cli"])
 
 
 def usage(names: dict[str, str]) -> str:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shlex
 import socket
 import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pinnace.core.base.cli import program
 from pinnace.core.base.errors import ConfigError, RefusedError
 from pinnace.core.base.observe import logs
 from pinnace.core.base.settings.loader import load
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         raise
     start = ["edgecore", "--config", str(config)]
     if not args.run:
-        print(f"joined as {node}; start the edge with: pinnace {' '.join(start)}")
+        print(f"joined as {node}; start the edge with: {program()} {shlex.join(start)}")
         return 0
     print(f"joined as {node}; running", flush=True)
     os.execv(*_again(start))  # noqa: S606 - ourselves; the edge starts without what joining loaded

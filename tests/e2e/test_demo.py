@@ -159,7 +159,10 @@ def test_up_status_kubectl_down(tmp_path: Path) -> None:
         assert (str(found["ports"]["hub"]), str(found["ports"]["bootstrap"])) == join.groups()
 
         kubeconfig = terminal.until(r"^  export KUBECONFIG=(\S+)")[1]
-        line = terminal.until(r"^  (kubectl patch .*)")[1]
+        terminal.until("^Ctrl-C here")
+        first = terminal.until(r"^  kubectl patch .* \\$").string
+        line = f"{first}\n{terminal.lines[terminal.lines.index(first) + 1]}"
+        assert all(len(each) <= 80 for each in line.splitlines())
         subprocess.run(["sh", "-c", line], check=True, capture_output=True, timeout=SECONDS, env={**os.environ, "KUBECONFIG": kubeconfig})
         terminal.until(r"● red +desired ON +v\d+ +reported ON +v\d+ +→ MQTT .* ms")
         shown = pinnace("status", "--dir", str(folder))

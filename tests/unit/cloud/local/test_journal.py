@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 
 from pinnace.cloud.local import screen
 from pinnace.cloud.local.journal import Journal, NotSeen, Place, Sighting, hops
+
+SGR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 async def journal_of(*sightings: Sighting) -> Journal:
@@ -32,13 +35,26 @@ async def test_a_value_is_followed_through_all_places() -> None:
     assert [round(ms, 3) for _, ms in hops(journal.trace("red"))] == [2.0, 1.0, 0.5, 6.5]
     values, times = "● red      desired ON   v17      reported ON   v4", "→ MQTT 2.0 → pin 1.0 → report 0.5 → API 6.5 = 10.0 ms"
     assert screen.lines(["red"], journal) == [f"{values}       {times}"]
-    assert screen.lines(["red"], journal, columns=80) == [values, f"  {times}"]
+    wide, narrow = ([SGR.sub("", line).rstrip() for line in screen.picture(["red", "green"], journal, columns=each)] for each in (124, 80))
+    lamps = [f"│ ● │  {values[2:]}", "│ ○ │  green    desired –             reported –"]
+    assert wide == ["╭───╮", f"{lamps[0]}       {times}", "│   │", lamps[1], "╰───╯"]
+    assert narrow == ["╭───╮", lamps[0], f"│   │  {times}", lamps[1], "╰───╯"]
+    assert max(map(len, narrow)) <= 80
+
+
+async def test_the_times_of_the_last_lamp_stand_beside_the_foot() -> None:
+    assert screen.picture(["red"], await journal_of(*WAY), columns=80)[-1] == "╰───╯  → MQTT 2.0 → pin 1.0 → report 0.5 → API 6.5 = 10.0 ms"
+
+
+async def test_a_value_that_never_travelled_has_no_times() -> None:
+    journal = await journal_of(WAY[0], WAY[2], WAY[4])
+    assert screen.hop_text("red", journal) == ""
 
 
 async def test_what_was_seen_for_an_earlier_wish_is_not_part_of_the_trace() -> None:
     journal = await journal_of(*WAY, Sighting(Place.WANTED, "red", "OFF", 200.0, "20"), Sighting(Place.DELTA, "red", "OFF", 200.1))
     assert [each.place for each in journal.trace("red")] == [Place.WANTED, Place.DELTA]
-    line = screen.lamp_line("red", journal, colour=True)
+    line = screen.picture(["red"], journal)[1]
     assert "\x1b[31;1m●\x1b[0m" in line
     assert "\x1b[33mOFF \x1b[0m" in line
 
