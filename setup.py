@@ -12,7 +12,7 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-HOT_PATHS = ("envelope", "frame", "twindiff", "metacache")
+HOT_PATHS = ("records", "envelope", "frame", "twindiff", "metacache")
 EXT = Path("packaging/ns/pinnace/ext")
 GENERATED = Path(".build/sources/pinnace/ext")
 

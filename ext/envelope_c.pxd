@@ -1,6 +1,5 @@
 cimport cython
-
-cdef object empty_envelope
+from pinnace.ext cimport records_c as records
 
 cdef Py_ssize_t _MAX_DEPTH
 
@@ -88,10 +87,10 @@ cdef str _unescape(bytes raw)
 cdef object _integer(const unsigned char* text, Py_ssize_t at, Py_ssize_t end)
 
 @cython.locals(text="const unsigned char*", size=Py_ssize_t, at=Py_ssize_t, start=Py_ssize_t, stop=Py_ssize_t, field=int, byte="unsigned char", string=str)
-cdef Py_ssize_t _members(bytes data, Py_ssize_t cursor, int owner, object message) except -1
+cdef Py_ssize_t _members(bytes data, Py_ssize_t cursor, int owner, records.Envelope message) except -1
 
-@cython.locals(size=Py_ssize_t, at=Py_ssize_t)
-cpdef object decode(bytes data)
+@cython.locals(size=Py_ssize_t, at=Py_ssize_t, message=records.Envelope)
+cpdef records.Envelope decode(bytes data)
 
 @cython.locals(character=Py_UCS4)
 cdef bint _needs_no_escape(str text) noexcept
@@ -101,4 +100,4 @@ cdef str _escaped(str text)
 cdef str _member(str name, str value)
 
 @cython.locals(sync=str, header=str, route=str)
-cpdef bytes encode(object envelope)
+cpdef bytes encode(records.Envelope envelope)

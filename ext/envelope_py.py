@@ -8,8 +8,8 @@ its strings may hold bytes that are not UTF-8, which the reader of the body will
 
 from __future__ import annotations
 
+from pinnace.ext import records
 from pinnace.ext.errors import EnvelopeError
-from pinnace.ext.records import Envelope, empty_envelope
 
 MAX_DEPTH = 1000
 """Levels of nesting that a content may have."""
@@ -370,7 +370,7 @@ def _long_integer(text: bytes) -> int | None:
 # --- The envelope ---
 
 
-def _members(data: bytes, cursor: int, owner: int, message: Envelope) -> int:
+def _members(data: bytes, cursor: int, owner: int, message: records.Envelope) -> int:
     """Read the members of the header, the route or the whole (`owner`) into `message`. `cursor` is the position after the brace.
 
     Gives the position after the closing brace. Raises EnvelopeError.
@@ -450,7 +450,7 @@ def _members(data: bytes, cursor: int, owner: int, message: Envelope) -> int:
         at = _blank(text, at + 1, size)
 
 
-def decode(data: bytes) -> Envelope:
+def decode(data: bytes) -> records.Envelope:
     """The envelope that `data` begins with; what follows it is ignored, as Go's decoder leaves it for the next read.
 
     Raises EnvelopeError when the text is no JSON object, breaks off, nests deeper than `MAX_DEPTH` or has a field of the wrong type.
@@ -459,7 +459,7 @@ def decode(data: bytes) -> Envelope:
     at = _blank(data, 0, size)
     if at >= size or data[at] != _OPEN_OBJECT:
         raise EnvelopeError("no JSON object" if at < size else "no JSON object but an empty message")
-    message = empty_envelope()
+    message = records.empty_envelope()
     _members(data, at + 1, _NO_FIELD, message)
     return message
 
@@ -496,7 +496,7 @@ def _member(name: str, value: str) -> str:
     return f',"{name}":"{_escaped(value)}"' if value else ""
 
 
-def encode(envelope: Envelope) -> bytes:
+def encode(envelope: records.Envelope) -> bytes:
     """The JSON text of an envelope in KubeEdge's key order, empty fields left out, without a newline. The body is written as it is."""
     sync = ',"sync":true' if envelope.sync else ""
     header = (

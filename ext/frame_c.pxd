@@ -1,9 +1,9 @@
 cimport cython
-
-cdef object empty_envelope
+from pinnace.ext cimport records_c as records
 
 cdef Py_ssize_t _HEADER_BYTES
 cdef Py_ssize_t _MAX_PAYLOAD
+cdef unsigned long long _ALL_BITS
 cdef bytes _EMPTY_HEADER
 
 cdef unsigned char _NUMBER
@@ -37,9 +37,9 @@ cdef unsigned long long _zigzag(long long number) noexcept
 cdef int _put_size(bytearray out, Py_ssize_t start) except -1
 
 @cython.locals(start=Py_ssize_t, number="unsigned long long")
-cdef int _put_fields(bytearray out, object message) except -1
+cdef int _put_fields(bytearray out, records.Envelope message) except -1
 
-@cython.locals(parts=list, head=bytearray, body=bytes, size=Py_ssize_t)
+@cython.locals(message=records.Envelope, parts=list, head=bytearray, body=bytes, size=Py_ssize_t)
 cpdef bytes pack(object envelopes)
 
 @cython.locals(stop=Py_ssize_t)
@@ -59,13 +59,13 @@ cdef class FrameReader:
     cdef Py_ssize_t _field(self, const unsigned char* text, Py_ssize_t at, Py_ssize_t end) except -1
 
     @cython.locals(start=Py_ssize_t, key="unsigned long long", number="unsigned long long", half="long long")
-    cdef int _header(self, const unsigned char* text, Py_ssize_t at, Py_ssize_t end, object message) except -1
+    cdef int _header(self, const unsigned char* text, Py_ssize_t at, Py_ssize_t end, records.Envelope message) except -1
 
     @cython.locals(start=Py_ssize_t, key="unsigned long long")
-    cdef int _route(self, const unsigned char* text, Py_ssize_t at, Py_ssize_t end, object message) except -1
+    cdef int _route(self, const unsigned char* text, Py_ssize_t at, Py_ssize_t end, records.Envelope message) except -1
 
-    @cython.locals(start=Py_ssize_t, key="unsigned long long")
-    cdef object _message(self, const unsigned char* text, Py_ssize_t at, Py_ssize_t end)
+    @cython.locals(start=Py_ssize_t, key="unsigned long long", message=records.Envelope)
+    cdef records.Envelope _message(self, const unsigned char* text, Py_ssize_t at, Py_ssize_t end)
 
     @cython.locals(found=list, text="const unsigned char*", at=Py_ssize_t, size=Py_ssize_t, length=Py_ssize_t)
     cpdef list feed(self, bytes data)

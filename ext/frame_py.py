@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pinnace.ext import records
 from pinnace.ext.errors import FrameError
-from pinnace.ext.records import Envelope, empty_envelope
 
 HEADER_BYTES = 10
 _HEADER_BYTES = HEADER_BYTES
 MAX_PAYLOAD = 32 << 20
 """Bytes of protobuf that one frame may carry, both ways."""
 _MAX_PAYLOAD = MAX_PAYLOAD
+_ALL_BITS = 0xFFFFFFFFFFFFFFFF
 
 _EMPTY_HEADER = b"\x01\x01\x01\x00\x01\x00\x00\x00\x00\x00"
 """Version 1.1.1.0, package type message, no flags (readers do not look at them), and a length of 0."""
@@ -74,7 +75,7 @@ def _put_size(out: bytearray, start: int) -> None:
         out[start - 1 : start] = digits
 
 
-def _put_fields(out: bytearray, message: Envelope) -> None:
+def _put_fields(out: bytearray, message: records.Envelope) -> None:
     """Append header and route. Fields 6 and 7 of the header and 5 of the route are ours; readers that do not know them skip them."""
     out.append(_HEADER)
     out.append(0)
@@ -102,7 +103,7 @@ def _put_fields(out: bytearray, message: Envelope) -> None:
     _put_size(out, start)
 
 
-def pack(envelopes: Iterable[Envelope]) -> bytes:
+def pack(envelopes: Iterable[records.Envelope]) -> bytes:
     """One packed frame after another. The body is carried as it is (`null` as an absent content).
 
     Raises FrameError when a message's payload is over `MAX_PAYLOAD`.
@@ -151,7 +152,7 @@ def _number(text: bytes, at: int, stop: int) -> int:
         number |= digits << shift
         shift += 7
         at += 1
-    return number & 0xFFFFFFFFFFFFFFFF
+    return number & _ALL_BITS
 
 
 class FrameReader:
@@ -195,7 +196,7 @@ class FrameReader:
             raise FrameError("a field of a frame reaches beyond its end")
         return start + size
 
-    def _header(self, text: bytes, at: int, end: int, message: Envelope) -> None:
+    def _header(self, text: bytes, at: int, end: int, message: records.Envelope) -> None:
         while at < end:
             at = self._field(text, at, end)
             key = self._key
@@ -215,7 +216,7 @@ class FrameReader:
             elif key == _TYPE:
                 message.type = text[start:at].decode("utf-8")
 
-    def _route(self, text: bytes, at: int, end: int, message: Envelope) -> None:
+    def _route(self, text: bytes, at: int, end: int, message: records.Envelope) -> None:
         while at < end:
             at = self._field(text, at, end)
             key = self._key
@@ -231,9 +232,9 @@ class FrameReader:
             elif key == _DESTINATION:
                 message.destination = text[start:at].decode("utf-8")
 
-    def _message(self, text: bytes, at: int, end: int) -> Envelope:
+    def _message(self, text: bytes, at: int, end: int) -> records.Envelope:
         """The envelope in the protobuf message text[at:end]. Unknown fields are skipped, doubled ones merged. Raises FrameError."""
-        message = empty_envelope()
+        message = records.empty_envelope()
         while at < end:
             at = self._field(text, at, end)
             key = self._key
@@ -246,7 +247,7 @@ class FrameReader:
                 message.body = text[start:at] if at > start else b"null"
         return message
 
-    def feed(self, data: bytes) -> list[Envelope]:
+    def feed(self, data: bytes) -> list[records.Envelope]:
         """The messages that `data` completes. Raises FrameError; then the stream is beyond repair and must be closed."""
         if self._pending or len(data) < self._wanted:
             self._pending += data
@@ -254,7 +255,7 @@ class FrameReader:
                 return []
             data = bytes(self._pending)
             self._pending = bytearray()
-        found: list[Envelope] = []
+        found: list[records.Envelope] = []
         text = data
         at = 0
         size = len(data)

@@ -1,5 +1,6 @@
 cimport cython
 from libc.stdint cimport int64_t
+from pinnace.ext cimport records_c as records
 
 cdef Py_ssize_t _MAX_TWINS
 cdef Py_ssize_t _MAX_DEPTH
@@ -227,22 +228,22 @@ cdef class DeviceTwins:
 
     @cython.locals(stamp=bytes, result=list, document=list, rows=dict, reports=dict, change=_Change, twin=_Twin, is_new=bint,
                    is_changed=bint, is_told=bint, last=bytes, desired=bytes)
-    cdef object _update(self, list changes, int64_t now, object outcome)
+    cdef object _update(self, list changes, int64_t now, records.Outcome outcome)
 
     cdef object _erase(self, _Twin twin)
 
     @cython.locals(twin=_Twin, desired=bytes, kind=bytes, fault=str, last=bytes, is_stored=bint, is_changed=bint, optional=bint)
-    cdef str _want(self, _Change change, int64_t now, int64_t version, object outcome, list document)
+    cdef str _want(self, _Change change, int64_t now, int64_t version, records.Outcome outcome, list document)
 
     cdef object _unwant(self, _Twin twin, int64_t now)
 
-    cdef object _record(self, _Twin twin, bytes last, object outcome, list document)
+    cdef object _record(self, _Twin twin, bytes last, records.Outcome outcome, list document)
 
-    @cython.locals(reader=_Reader, changes=list)
-    cpdef object apply_update(self, bytes payload, int64_t now)
+    @cython.locals(reader=_Reader, changes=list, outcome=records.Outcome)
+    cpdef records.Outcome apply_update(self, bytes payload, int64_t now)
 
-    @cython.locals(reader=_Reader, changes=list, change=_Change, twin=_Twin, document=list, named=set, reason=str, last=bytes)
-    cpdef object apply_desired(self, bytes payload, int64_t now, int64_t version=*)
+    @cython.locals(reader=_Reader, changes=list, outcome=records.Outcome, change=_Change, twin=_Twin, document=list, named=set, reason=str, last=bytes)
+    cpdef records.Outcome apply_desired(self, bytes payload, int64_t now, int64_t version=*)
 
     @cython.locals(twin=_Twin, twins=list, delta=list)
     cpdef bytes delta(self)

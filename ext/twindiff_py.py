@@ -14,8 +14,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from pinnace.ext import records
 from pinnace.ext.errors import TwinError
-from pinnace.ext.records import Outcome
 
 MAX_TWINS = 1000
 """Properties of one device, deleted ones included as long as their versions matter."""
@@ -800,7 +800,7 @@ class DeviceTwins:
         twin.set_tail()
         self._settle(twin)
 
-    def apply_update(self, payload: bytes, now: int) -> Outcome:
+    def apply_update(self, payload: bytes, now: int) -> records.Outcome:
         """Take a client's `twin/update`, all of it or nothing. Raises TwinError."""
         reader = _Reader(payload, True)
         try:
@@ -809,7 +809,7 @@ class DeviceTwins:
         except TwinError as error:
             error.event_id = reader.event_id
             raise
-        outcome = Outcome(reader.event_id)
+        outcome = records.new_outcome(reader.event_id)
         self._update(changes, now, outcome)
         outcome.delta = self.delta()
         return outcome
@@ -839,7 +839,7 @@ class DeviceTwins:
         if added:
             self._make_room(added)
 
-    def _update(self, changes: list[_Change], now: int, outcome: Outcome) -> None:
+    def _update(self, changes: list[_Change], now: int, outcome: records.Outcome) -> None:
         stamp = _number(now)
         result = [_OPENING]
         document = [_OPENING]
@@ -920,7 +920,7 @@ class DeviceTwins:
             self._differing -= 1
         twin.erase()
 
-    def apply_desired(self, payload: bytes, now: int, version: int = -1) -> Outcome:
+    def apply_desired(self, payload: bytes, now: int, version: int = -1) -> records.Outcome:
         """Take the desired values the cloud sent, in the shape of a `twin/update` with versions; each property by itself.
 
         A `version` that is not negative says that `payload` names all desired values of the Device of that version, so that the cloud
@@ -928,7 +928,7 @@ class DeviceTwins:
         """
         reader = _Reader(payload, False)
         changes = reader.update()
-        outcome = Outcome(reader.event_id)
+        outcome = records.new_outcome(reader.event_id)
         document = [_OPENING]
         named = set()
         for change in changes:
@@ -949,7 +949,7 @@ class DeviceTwins:
         outcome.delta = self.delta()
         return outcome
 
-    def _want(self, change: _Change, now: int, version: int, outcome: Outcome, document: list[bytes]) -> str:
+    def _want(self, change: _Change, now: int, version: int, outcome: records.Outcome, document: list[bytes]) -> str:
         """Take one desired value of the cloud; a reason when it is not taken."""
         twin = self._twins.get(change.name)
         if change.desired_cloud >= 0:
@@ -1020,7 +1020,7 @@ class DeviceTwins:
         twin.set_tail()
         self._settle(twin)
 
-    def _record(self, twin: _Twin, last: bytes, outcome: Outcome, document: list[bytes]) -> None:
+    def _record(self, twin: _Twin, last: bytes, outcome: records.Outcome, document: list[bytes]) -> None:
         outcome.rows[twin.label] = twin.row()
         _document(document, twin, last, b"null" if twin.is_deleted else twin.full)
 

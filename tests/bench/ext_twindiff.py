@@ -15,12 +15,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import orjson
 
-from pinnace.ext import twindiff_py
+from pinnace.ext import records_py
 
 COMPILED = importlib.import_module("pinnace.ext.twindiff_c")
+with mock.patch("pinnace.ext.records", records_py):  # each build works on its own records, as where it is the only one
+    PURE = importlib.import_module("pinnace.ext.twindiff_py")
 
 ROUNDS = 300
 NOW = 1795466390498
@@ -122,7 +125,7 @@ def main() -> None:
     for case in CASES:
         runs = {
             "compiled": (prepared(COMPILED.DeviceTwins, case), 50),
-            "pure": (prepared(twindiff_py.DeviceTwins, case), 4),
+            "pure": (prepared(PURE.DeviceTwins, case), 4),
             "orjson": (prepared(Plain, case), 25),
         }
         best = dict.fromkeys(runs, float("inf"))
