@@ -59,6 +59,8 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.writable = False
+        self.inventory_due = False
+        """Whether the file that was opened last says INVENTORY_DUE."""
         self._connection: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._reading = threading.Lock()
@@ -94,7 +96,7 @@ class Database:
                         self.path.unlink()
                     raise
                 self._open_copy()
-                return f"{error}; working with the last stored state, storing nothing new"
+                return str(error)
         except PinnaceError:
             self.close()
             raise
@@ -172,6 +174,7 @@ class Database:
         if version == 0:
             connection.execute(f"PRAGMA user_version = {INVENTORY_DUE}")
         connection.execute("COMMIT")
+        self.inventory_due = connection.execute("PRAGMA user_version").fetchone()[0] == INVENTORY_DUE
 
     def _restore(self) -> None:
         """Set the damaged file aside and start from the snapshot, or empty when there is none that is good.

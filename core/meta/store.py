@@ -14,9 +14,9 @@ from pinnace.core.base.aio.clock import Clock, LoopClock
 from pinnace.core.base.contract.keys import DeviceId, ResourceKey
 from pinnace.core.base.observe.health import Health
 from pinnace.core.base.ports import ObjectChange, StoredObject
-from pinnace.core.meta.database import INVENTORY_DUE, INVENTORY_TOLD, SCHEMA, Database, Statement
+from pinnace.core.meta.database import INVENTORY_TOLD, SCHEMA, Database, Statement
 from pinnace.core.meta.outbox import Outbox
-from pinnace.core.meta.writer import DAMAGED, WRITABLE, Writer
+from pinnace.core.meta.writer import Writer
 from pinnace.ext.metacache import MetaCache
 
 _PUT_OBJECT: Final = "INSERT OR REPLACE INTO objects (kind, namespace, name, version, body) VALUES (?, ?, ?, ?, ?)"
@@ -54,8 +54,6 @@ class Store:
         self._cache = MetaCache(cache_bytes)
         self.outbox = Outbox(self._writer)
         self._writing: asyncio.Task[None] | None = None
-        self.inventory_due = False
-        """Whether the cloud is to be told what is stored: the file is new, or from a snapshot, and older than the cloud believes."""
 
     async def __aenter__(self) -> Self:
         """Open, check, migrate, load. Raises StoreError when not even reading is possible."""
@@ -64,8 +62,8 @@ class Store:
         except BaseException:
             await self._writer.shut()
             raise
-        self._health.set(WRITABLE, unwritable)
-        self._health.set(DAMAGED, await self._writer.call(self._database.damage_notice))
+        self._writer.state_unwritable(unwritable)
+        await self._writer.look()
         self._writing = asyncio.create_task(self._writer.run(), name="store")
         return self
 
@@ -86,7 +84,6 @@ class Store:
     def _open(self) -> str:
         """In the writer's thread; the loop touches neither cache nor outbox before this returned."""
         unwritable = self._database.open()
-        self.inventory_due = next(self._database.rows("PRAGMA user_version"))[0] == INVENTORY_DUE
         for kind, namespace, name, version, body in self._database.rows("SELECT kind, namespace, name, version, body FROM objects"):
             self._cache.put((kind, namespace, name), version, body, labels_of(body))
         for seq, name, subject, item, body in self._database.rows("SELECT seq, class, subject, item, body FROM outbox ORDER BY seq"):
@@ -120,13 +117,18 @@ class Store:
         self._cache.restore(key, version, body)
         return StoredObject(key, version, body)
 
+    @property
+    def inventory_due(self) -> bool:
+        """Whether the cloud is to be told what is stored: the file is new, or from a snapshot, and older than the cloud believes."""
+        return self._database.inventory_due
+
     def inventory(self) -> Sequence[StoredObject]:
         """Every object there is."""
         return [each for kind in self._cache.kinds() for each in self.list(kind)]
 
     async def inventory_told(self) -> None:
         """The cloud knows now what is stored. Raises StoreError; then it is told again after the next start."""
-        self.inventory_due = False
+        self._database.inventory_due = False
         await self._writer.commit([INVENTORY_TOLD], lambda: None)
 
     async def apply(self, changes: Sequence[ObjectChange]) -> None:

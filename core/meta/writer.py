@@ -23,6 +23,9 @@ RETRY_SECONDS: Final = 5.0
 SNAPSHOT_SECONDS: Final = 900.0
 """The least time between two snapshots; none is taken while desired state does not change."""
 
+LOOK_SECONDS: Final = 10.0
+"""Between looks at whether the files that were set aside are gone, so that it is no longer told."""
+
 WRITABLE: Final = "store.writable"
 DAMAGED: Final = "store.damaged"
 
@@ -57,6 +60,7 @@ class Writer:
         self._due: float | None = None
         self._snapshot_due: float | None = None
         self._snapshot_taken = -SNAPSHOT_SECONDS
+        self._look_due: float | None = None
         self._refused: PinnaceError | None = None
         self._damage: StoreDamaged | None = None
         self._is_closing = False
@@ -118,6 +122,8 @@ class Writer:
                     await self._write()
                 if self._snapshot_due is not None and now >= self._snapshot_due:
                     await self._snapshot()
+                if self._look_due is not None and now >= self._look_due:
+                    await self.look()
             await self._write()
         finally:
             self._is_closing = True
@@ -138,6 +144,16 @@ class Writer:
         self._is_closing = True
         self._work.set()
 
+    def state_unwritable(self, reason: str) -> None:
+        """State that nothing can be stored; `reason` "" says that all is well."""
+        self._health.set(WRITABLE, reason and f"{reason}; working with the last stored state until then")
+
+    async def look(self) -> None:
+        """State whether damaged files lie about; while some do, look again from time to time."""
+        notice = await self.call(self._database.damage_notice)
+        self._health.set(DAMAGED, notice)
+        self._look_due = self._clock.now() + LOOK_SECONDS if notice else None
+
     async def shut(self) -> None:
         """After `run` ended: close the database and end the thread."""
         await self.call(self._database.close)
@@ -145,7 +161,7 @@ class Writer:
 
     async def _until_due(self) -> None:
         while not (self._commits or self._committed or self._is_closing):
-            dues = [each for each in (self._due, self._snapshot_due) if each is not None]
+            dues = [each for each in (self._due, self._snapshot_due, self._look_due) if each is not None]
             left = min(dues) - self._clock.now() if dues else None
             if left is not None and left <= 0:
                 return
@@ -169,6 +185,7 @@ class Writer:
         commits, self._commits = self._commits, []
         waiters, self._committed = self._committed, []
         self._due = None
+        was_refused = self._refused is not None or not self._database.writable
         parts = [list(self._writing.values()), *(each.statements for each in commits)]
         try:
             refusals = await self.call(lambda: self._transact(parts))
@@ -187,6 +204,8 @@ class Writer:
             else:
                 each.done.set_exception(refusal)
         self._note_health(refusals)
+        if was_refused and self._refused is None:
+            await self.look()  # what became writable may have been restored on the way
 
     def _settle_rows(self, refusal: PinnaceError | None, waiters: list[asyncio.Future[None]]) -> None:
         if refusal is None:
@@ -239,7 +258,7 @@ class Writer:
         if self._refused is None:
             self._health.set(WRITABLE)
         else:
-            self._health.set(WRITABLE, str(self._refused))
+            self.state_unwritable(str(self._refused))
             if not self._is_closing:
                 self._due = self._clock.now() + RETRY_SECONDS
             elif self._rows:
@@ -260,4 +279,4 @@ class Writer:
             logger.warning("store.snapshot-failed: %s", error)
             self._snapshot_due = self._snapshot_taken + SNAPSHOT_SECONDS
         else:
-            self._health.set(DAMAGED, await self.call(self._database.damage_notice))
+            await self.look()

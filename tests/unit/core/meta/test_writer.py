@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -99,7 +99,7 @@ async def test_refused_rows_are_kept_in_order_and_written_later() -> None:
     rig.put("a", 1)
     with pytest.raises(StoreFull):
         await rig.writer.committed()
-    assert rig.health.problem("store.writable") == "full"
+    assert rig.health.problem("store.writable").startswith("full; ")
     rig.put("b", 1)
     rig.put("a", 2)
     rig.writer.put("all", ("DELETE FROM rows", ()))
@@ -221,3 +221,26 @@ async def test_whatever_is_refused_meanwhile_the_newest_of_each_key_is_on_the_di
     await rig.writer.committed()
     assert await rig.content() == expected
     await rig.close()
+
+
+async def test_damage_is_told_from_a_recovery_on_until_what_was_set_aside_is_gone() -> None:
+    rig = Rig()
+    notices = [""]
+    rig.database.damage_notice = lambda: notices[0]  # type: ignore[method-assign]
+    rig.database.refusal = StoreFull("damaged and read-only")
+    rig.put("a", 1)
+    with pytest.raises(StoreFull):
+        await rig.writer.committed()
+    rig.database.refusal = None
+    notices[0] = "set aside"
+    await until(lambda: rig.health.problem("store.damaged") == "set aside", rig)
+    assert not rig.health.problem("store.writable")
+    notices[0] = ""
+    await until(lambda: not rig.health.problem("store.damaged"), rig)
+    await rig.close()
+
+
+async def until(is_so: Callable[[], bool], rig: Rig) -> None:
+    async with asyncio.timeout(30):
+        while not is_so():
+            await rig.clock.advance(1.0)
