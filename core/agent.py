@@ -23,6 +23,7 @@ from pinnace.core.hub.service import HubLink
 from pinnace.core.meta.inventory import InventoryReport
 from pinnace.core.meta.store import Store
 from pinnace.core.meta.sync import Sync
+from pinnace.core.node.machine import Reader
 from pinnace.core.node.service import NodeService
 from pinnace.core.settings import EdgeCoreSettings
 from pinnace.core.twins.service import TwinService
@@ -52,7 +53,8 @@ async def running(settings: EdgeCoreSettings) -> AsyncIterator[HubLink]:
             folder=settings.database.data_source.with_name("mosquitto"),
         )
         twins = TwinService(node, store=store, objects=store, outbox=store.outbox, uplink=link, bus=bus)
-        status = NodeService(modules.edged, node, uplink=link, objects=store, health=health)
+        reader = Reader(cloud=modules.edge_hub.websocket.endpoint.host)
+        status = NodeService(modules.edged, node, uplink=link, objects=store, health=health, reader=reader)
 
         link.deliver(Group.RESOURCE, sync.handle)
         link.deliver(Group.TWIN, twins.handle)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import socket
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -40,10 +42,11 @@ class Load:
 
 
 class Reader:
-    """Reads below `root`, which is another folder in tests."""
+    """Reads below `root`, which is another folder in tests. `cloud` is where the cloud is, a name or an address."""
 
-    def __init__(self, root: Path = Path("/")) -> None:
+    def __init__(self, root: Path = Path("/"), *, cloud: str = "") -> None:
         self._root = root
+        self._cloud = cloud
 
     def machine(self) -> Machine:
         disk = os.statvfs(self._root)
@@ -63,14 +66,14 @@ class Reader:
         )
 
     def load(self, wanted_address: str = "") -> Load:
-        """`wanted_address` is taken as it is; "" looks for the address of the default route."""
+        """`wanted_address` is taken as it is; "" looks for the address of the default route, else of the way to the cloud."""
         disk = os.statvfs(self._root)
         return Load(
             memory_available=self._memory("MemAvailable"),
             disk_free=disk.f_bavail / disk.f_blocks if disk.f_blocks else 1.0,
             inodes_free=disk.f_favail / disk.f_files if disk.f_files else 1.0,
             tasks_free=self._tasks_free(),
-            address=wanted_address or _default_address(),
+            address=wanted_address or _own_address(self._cloud),
         )
 
     def _text(self, path: str) -> str:
@@ -100,13 +103,14 @@ class Reader:
         return "Linux"
 
 
-def _default_address() -> str:
-    """The address from which a packet to elsewhere would leave; nothing is sent."""
-    for family, elsewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.connect((elsewhere, 9))
-                return str(probe.getsockname()[0])
-        except OSError:
-            continue
+def _own_address(cloud: str) -> str:
+    """The address from which a packet to elsewhere would leave, or one to the cloud where there is no way to elsewhere; nothing is sent.
+    A name of the cloud is not looked up: that could take long."""
+    targets = [(socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")]
+    with contextlib.suppress(ValueError):
+        targets.append((socket.AF_INET6 if ip_address(cloud).version == 6 else socket.AF_INET, cloud))
+    for family, target in targets:
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((target, 9))
+            return str(probe.getsockname()[0])
     return ""

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
-from integration.mosquitto import free_port
+from rig.terminal import PINNACE, SECONDS, Terminal, pinnace, until, up
 
 from pinnace.cloud.local.record import start_time
 
-PINNACE = [sys.executable, "-m", "pinnace.core.base.cli"]
-SECONDS = 100
 MS = r"\d+\.\d ms"
 HOPS = r"\(→ MQTT \d+\.\d → pin \d+\.\d → report \d+\.\d → API \d+\.\d = \d+\.\d ms\)"
 pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(240), pytest.mark.xdist_group("usual ports")]
@@ -70,72 +62,6 @@ def test_once_fails_when_a_step_cannot_be_seen(tmp_path: Path) -> None:
         assert terminal.wait() == 1
     assert re.search(rf"^FAILED: mapper was killed by SIGKILL; its log is {tmp_path}/logs/mapper.log$", terminal.text, re.MULTILINE)
     assert [name for name, pid in terminal.children.items() if start_time(pid) is not None] == []
-
-
-class Terminal:
-    """A `pinnace up` in the foreground, and the lines it has printed."""
-
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        self.lines: list[str] = []
-        self.process = subprocess.Popen(
-            [*PINNACE, "up", "--dir", str(folder), "--port", "simulated", "--mqtt-port", str(free_port()), *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip("\n"))
-
-    def until(self, pattern: str) -> re.Match[str]:
-        """The first line that matches, waited for."""
-        deadline = time.monotonic() + SECONDS
-        while time.monotonic() < deadline:
-            for line in self.lines:
-                if found := re.search(pattern, line):
-                    return found
-            assert self.process.poll() is None, f"{pattern}: ended before\n{self.text}"
-            time.sleep(0.02)
-        raise AssertionError(f"{pattern}: not printed\n{self.text}")
-
-    @property
-    def text(self) -> str:
-        return "\n".join(self.lines)
-
-    @property
-    def children(self) -> dict[str, int]:
-        return {name: int(pid) for name, pid in re.findall(r"^(\w+) +process (\d+), ready after", self.text, re.MULTILINE)}
-
-    def wait(self) -> int:
-        code = self.process.wait(SECONDS)
-        self._reader.join()
-        return code
-
-
-@contextlib.contextmanager
-def up(folder: Path, *arguments: str) -> Iterator[Terminal]:
-    terminal = Terminal(folder, *arguments)
-    try:
-        yield terminal
-    finally:
-        if terminal.process.poll() is None:
-            terminal.process.send_signal(signal.SIGTERM)
-        terminal.wait()
-
-
-def pinnace(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*PINNACE, *arguments], capture_output=True, text=True, timeout=SECONDS, env={**os.environ, **(environment or {})}, check=False
-    )
-
-
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.kubectl

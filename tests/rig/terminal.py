@@ -1,0 +1,86 @@
+"""`pinnace up` as a person sees it: a terminal, what it prints, and other commands beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rig.processes import free_port
+
+PINNACE = [sys.executable, "-m", "pinnace.core.base.cli"]
+SECONDS = 100
+
+
+class Terminal:
+    """A `pinnace up` in the foreground, and the lines it has printed."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            [*PINNACE, "up", "--dir", str(folder), "--port", "simulated", "--mqtt-port", str(free_port()), *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    def until(self, pattern: str) -> re.Match[str]:
+        """The first line that matches, waited for."""
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            for line in self.lines:
+                if found := re.search(pattern, line):
+                    return found
+            assert self.process.poll() is None, f"{pattern}: ended before\n{self.text}"
+            time.sleep(0.02)
+        raise AssertionError(f"{pattern}: not printed\n{self.text}")
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    @property
+    def children(self) -> dict[str, int]:
+        return {name: int(pid) for name, pid in re.findall(r"^(\w+) +process (\d+), ready after", self.text, re.MULTILINE)}
+
+    def wait(self) -> int:
+        code = self.process.wait(SECONDS)
+        self._reader.join()
+        return code
+
+
+@contextlib.contextmanager
+def up(folder: Path, *arguments: str) -> Iterator[Terminal]:
+    terminal = Terminal(folder, *arguments)
+    try:
+        yield terminal
+    finally:
+        if terminal.process.poll() is None:
+            terminal.process.send_signal(signal.SIGTERM)
+        terminal.wait()
+
+
+def pinnace(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PINNACE, *arguments], capture_output=True, text=True, timeout=SECONDS, env={**os.environ, **(environment or {})}, check=False
+    )
+
+
+def until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
