@@ -77,6 +77,7 @@ class Certificates:
         self._facts: Facts | None = None
         self._part = 0.0  # where between the bounds of RENEWAL this certificate is renewed
         self._context: ssl.SSLContext | None = None
+        self._files = asyncio.Lock()
 
     @property
     def renew_at(self) -> float:
@@ -93,11 +94,13 @@ class Certificates:
         """
         if self._context is not None and self._facts is not None and self._facts.not_after > self._clock.wall():
             return self._context
-        await asyncio.to_thread(self._finish_interrupted_write)
-        flaw = await self._flaw()
+        async with self._files:
+            await asyncio.to_thread(self._finish_interrupted_write)
+            flaw = await self._flaw()
         if flaw:
             await self.join(flaw)
-        self._context = await asyncio.to_thread(self._load)
+        async with self._files:
+            self._context = await asyncio.to_thread(self._load)
         return self._context
 
     async def join(self, why: str = "") -> None:
@@ -108,8 +111,9 @@ class Certificates:
         token = parse_token(settings.token)
         authority = await self._authority(token)
         key, request = await openssl.key_and_request(self._node)
-        certificate = await self._fetch(_trusting(authority), request, {"Authorization": f"Bearer {token.jwt}"})
-        await self._keep({settings.tls_ca_file: authority, settings.tls_private_key_file: key, settings.tls_cert_file: certificate})
+        certificate, facts = await self._fetch(_trusting(authority), request, {"Authorization": f"Bearer {token.jwt}"})
+        files = {settings.tls_ca_file: authority, settings.tls_private_key_file: key, settings.tls_cert_file: certificate}
+        await self._keep(files, facts)
         logger.info("hub.joined node=%s server=https://%s", self._node, settings.bootstrap)
 
     async def is_name_taken(self) -> bool:
@@ -125,8 +129,8 @@ class Certificates:
         """Fetch a new certificate by showing the current one. Raises as `context`."""
         settings = self._settings
         key, request = await openssl.key_and_request(self._node)
-        certificate = await self._fetch(await asyncio.to_thread(self._load), request, {})
-        await self._keep({settings.tls_private_key_file: key, settings.tls_cert_file: certificate})
+        certificate, facts = await self._fetch(await asyncio.to_thread(self._load), request, {})
+        await self._keep({settings.tls_private_key_file: key, settings.tls_cert_file: certificate}, facts)
         logger.info("hub.certificate.renewed node=%s", self._node)
 
     async def _authority(self, token: JoinToken) -> bytes:
@@ -138,8 +142,8 @@ class Certificates:
         check_authority(answer.body, token)
         return pem(answer.body)
 
-    async def _fetch(self, context: ssl.SSLContext, request: bytes, headers: Mapping[str, str]) -> bytes:
-        """The new certificate as PEM."""
+    async def _fetch(self, context: ssl.SSLContext, request: bytes, headers: Mapping[str, str]) -> tuple[bytes, Facts]:
+        """The new certificate as PEM, and what it says."""
         server = self._settings.bootstrap
         answer = await get(server, "/edge.crt", context, headers={"NodeName": self._node, **headers}, body=request)
         _check_answer(answer, f"https://{server}")
@@ -149,8 +153,7 @@ class Certificates:
             raise LinkError(f"https://{server}/edge.crt answered with something else than a certificate") from error
         if facts.common_name != NODE_COMMON_NAME + self._node:
             raise RefusedError(f"https://{server} gave out a certificate for {facts.common_name}, not for node {self._node}")
-        self._take(facts)
-        return pem(answer.body)
+        return pem(answer.body), facts
 
     async def _flaw(self) -> str:
         """Why the files are of no use; "" when they are fine."""
@@ -188,24 +191,30 @@ class Certificates:
             raise ConfigError(f"{settings.tls_cert_file} and {settings.tls_private_key_file} cannot be used: {error}") from error
         return context
 
-    async def _keep(self, files: Mapping[Path, bytes]) -> None:
-        try:
-            await asyncio.to_thread(_write, files)
-        except OSError as error:
-            raise ConfigError(f"{error.filename}: cannot be written: {error.strerror}") from error
-        self._context = None
+    async def _keep(self, files: Mapping[Path, bytes], facts: Facts) -> None:
+        """Write the files; only then the certificate that `facts` tells of is ours."""
+        async with self._files:
+            try:
+                await asyncio.to_thread(_write, files)
+            except OSError as error:
+                raise ConfigError(f"{error.filename}: cannot be written: {error.strerror}") from error
+            self._context = None
+            self._take(facts)
 
     def _finish_interrupted_write(self) -> None:
         """A power cut between the renames of `_write` leaves a key whose certificate still has its temporary name."""
         settings = self._settings
         waiting = settings.tls_cert_file.with_name(settings.tls_cert_file.name + _NEW)
-        if not waiting.exists():
+        if not waiting.is_file():
             return
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(waiting, settings.tls_private_key_file)
         except (OSError, ValueError):
             return  # the key is still the old one, and so the old certificate is right
-        waiting.replace(settings.tls_cert_file)
+        try:
+            waiting.replace(settings.tls_cert_file)
+        except OSError as error:
+            raise ConfigError(f"{settings.tls_cert_file}: cannot be written: {error.strerror}") from error
 
 
 def _check_answer(answer: Answer, server: str) -> None:

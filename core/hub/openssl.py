@@ -33,8 +33,12 @@ class Facts(NamedTuple):
 
 
 async def key_and_request(node: NodeName) -> tuple[bytes, bytes]:
-    """A fresh P-256 key (PEM, SEC1) and the PKCS#10 request (DER) for a node's certificate. Raises ConfigError without openssl."""
-    return await asyncio.to_thread(_key_and_request, node)
+    """A fresh P-256 key (PEM, SEC1) and the PKCS#10 request (DER) for a node's certificate. Raises ConfigError without openssl
+    or a place for temporary files."""
+    try:
+        return await asyncio.to_thread(_key_and_request, node)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no key can be made: {error}") from error
 
 
 async def look(certificate: bytes, *, der: bool = False) -> Facts:

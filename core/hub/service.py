@@ -246,6 +246,7 @@ class HubLink:
         while True:
             left = self._certificates.renew_at - self._clock.wall()
             if left > 0:
+                self._health.set(CERTIFICATE)  # also when joining anew was what helped
                 await self._clock.sleep(min(left, _LOOK_SECONDS))
                 continue
             try:

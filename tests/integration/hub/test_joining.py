@@ -7,18 +7,19 @@ import dataclasses
 import datetime
 import logging
 import ssl
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
-from rig.hub import Cloud, EdgeMaker, edge_settings, until
+from rig.hub import Cloud, Edge, EdgeMaker, edge_settings, until
 
 from pinnace.cloud.hub import tokens
 from pinnace.cloud.hub.pki import Authority
 from pinnace.cloud.kube.resources import NODES
 from pinnace.core.base.aio.clock import LoopClock
 from pinnace.core.base.contract.keys import NodeName
-from pinnace.core.base.errors import LinkError, RefusedError
+from pinnace.core.base.errors import ConfigError, LinkError, RefusedError
 from pinnace.core.hub.bootstrap import certificate_advice
 from pinnace.core.hub.certificates import Certificates
 
@@ -204,3 +205,72 @@ async def test_an_expired_certificate_needs_a_token(cloud: Cloud, make_edge: Edg
     edge.start()
     await until(lambda: edge.health.problem("cloud"))
     assert "has expired, and no join token is set" in edge.health.problem("cloud")
+
+
+class QuickClock(ShiftedClock):
+    """Waits are short."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(min(seconds, 0.02))
+
+
+async def joined_long_ago(make_edge: EdgeMaker, *, token: str | None = "") -> tuple[Edge, QuickClock]:
+    """An edge, not running yet, whose certificate is due to be renewed."""
+    first = make_edge()
+    first.start()
+    await until(lambda: first.link.connected)
+    await first.stop()
+    clock = QuickClock(360 * 86400.0)
+    return make_edge(token=token, clock=clock), clock
+
+
+async def test_a_renewed_certificate_that_cannot_be_written_is_still_due(cloud: Cloud, make_edge: EdgeMaker) -> None:
+    """Else nobody would try again until the one in use has expired."""
+    edge = make_edge()
+    edge.start()
+    await until(lambda: edge.link.connected)
+    draws = iter((0.1, 0.2))
+    certificates = Certificates(edge.settings, NodeName("edge-1"), draw=lambda: next(draws))
+    await certificates.context()
+    due = certificates.renew_at
+    obstacle = edge.settings.tls_cert_file.with_name("server.crt.new")
+    obstacle.mkdir()
+    with pytest.raises(ConfigError, match="cannot be written"):
+        await certificates.renew()
+    assert certificates.renew_at == due
+    obstacle.rmdir()
+    await certificates.renew()
+    assert certificates.renew_at > due
+
+
+async def test_no_place_for_a_new_key_leaves_the_link_alone(
+    cloud: Cloud, make_edge: EdgeMaker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    edge, _ = await joined_long_ago(make_edge)
+    cloud.events.clear()
+    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+    edge.start()
+    await until(lambda: "No such file" in edge.health.problem("certificate"))
+    assert cloud.events.count(("edge-1", True)) == 1
+    assert edge.link.connected
+    monkeypatch.undo()
+    await until(lambda: cloud.events.count(("edge-1", True)) > 1)
+    await until(lambda: not edge.health.problem("certificate"))
+
+
+async def test_joining_anew_ends_the_trouble_with_renewing(cloud: Cloud, make_edge: EdgeMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(_self: Certificates) -> None:
+        raise LinkError("not today")
+
+    monkeypatch.setattr(Certificates, "renew", refused)
+    edge, clock = await joined_long_ago(make_edge, token=None)
+    edge.start()
+    await until(lambda: "not today" in edge.health.problem("certificate"))
+    clock.shift = 366 * 86400.0  # it has expired: the next connection begins with joining
+    await cloud.stop()
+    await until(lambda: not edge.link.connected)
+    before = edge.settings.tls_cert_file.read_bytes()
+    await cloud.start()
+    await until(lambda: edge.settings.tls_cert_file.read_bytes() != before)
+    clock.shift = 0.0
+    await until(lambda: not edge.health.problems)
