@@ -48,12 +48,13 @@ def run(args: argparse.Namespace) -> int:
         raise RefusedError(f"{config} is there already: this machine has joined; add --force to join anew")
     node = args.edgenode_name or socket.gethostname().lower()
     tree = configuration(args, node)
-    _write(config, tree)
+    fresh = config.with_name(config.name + ".new")
+    _write(fresh, tree)
     try:
-        asyncio.run(_join(config, node, _token(args), is_new=not args.force))
-    except BaseException:
-        config.unlink(missing_ok=True)
-        raise
+        asyncio.run(_join(fresh, node, _token(args), is_new=not args.force))
+        fresh.replace(config)
+    finally:
+        fresh.unlink(missing_ok=True)
     start = ["edgecore", "--config", str(config)]
     if not args.run:
         print(f"joined as {node}; start the edge with: {program()} {shlex.join(start)}")
@@ -127,9 +128,7 @@ def _write(path: Path, tree: dict[str, Any]) -> None:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".new")
-        temporary.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
-        temporary.replace(path)
+        path.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}; run as root, or give --root") from error
 

@@ -13,7 +13,7 @@ from pinnace.core.base.aio.backoff import Backoff
 from pinnace.core.base.aio.clock import Clock, LoopClock
 from pinnace.core.base.contract.envelopes import Group, Operation, Source, ack, new
 from pinnace.core.base.contract.keys import NodeName, ResourceKey
-from pinnace.core.base.errors import LinkError, RemoteError
+from pinnace.core.base.errors import LinkError, RemoteError, StoreError
 from pinnace.core.base.observe.health import Health
 from pinnace.core.base.ports import ObjectStore, Uplink
 from pinnace.core.node import objects as make
@@ -152,7 +152,10 @@ class NodeService:
     def _is_called_lost(self) -> bool:
         """Whether the Node that was pushed last says that we are not ready: Kubernetes does so after a time without leases, and leaves
         it to the node to deny it. Asked once for each version."""
-        stored = self._objects.get(ResourceKey("node", "", self._node))
+        try:
+            stored = self._objects.get(ResourceKey("node", "", self._node))
+        except StoreError:  # the store's own fact says what is wrong, and it is told by what comes next
+            return False
         if stored is None or stored.version == self._looked_at:
             return False
         self._looked_at = stored.version

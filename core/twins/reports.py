@@ -43,11 +43,10 @@ class Reports:
     def twins(self, path: str, reports: Mapping[str, bytes]) -> None:
         """Report properties of the device under `path`. What the outbox has no room for is reported when it has."""
         for name, body in reports.items():
-            try:
-                self._outbox.put(TWIN_REPORT, path, name, body)
-            except StoreFull as error:
-                if not self._refused:
-                    logger.warning("twins.report-waits device=%s property=%s: %s", path, name, error)
+            refusal = self._put(path, name, body)
+            if refusal and not self._refused:
+                logger.warning("twins.report-waits device=%s property=%s: %s", path, name, refusal)
+            if refusal:
                 self._refused.add((path, name))
 
     def state(self, device: Device, now: int) -> bool:
@@ -67,16 +66,30 @@ class Reports:
         self._outbox.discard(DEVICE_STATE, path)
         self._repeated.pop(path, None)
         self._refused = {each for each in self._refused if each[0] != path}
+        self._retry()
 
     def _confirmed(self, path: str, names: Collection[str]) -> None:
         if self._uplink.peer_wire == _UPSTREAM:
             told = self._repeated.setdefault(path, set())
             self._again(path, [name for name in names if name not in told])
             told.update(names)
-        if self._refused:
-            waiting, self._refused = self._refused, set()
-            for refused, name in sorted(waiting):
-                self._again(refused, [name])
+        self._retry()
+
+    def _retry(self) -> None:
+        """There may be room again for what was refused."""
+        for path, name in sorted(self._refused):
+            body = self._current(path, name)
+            if body and self._put(path, name, body):
+                return
+            self._refused.discard((path, name))
+
+    def _put(self, path: str, name: str, body: bytes) -> str:
+        """Why the outbox does not take it, "" when it does."""
+        try:
+            self._outbox.put(TWIN_REPORT, path, name, body)
+        except StoreFull as error:
+            return str(error)
+        return ""
 
     def _again(self, path: str, names: Collection[str]) -> None:
         self.twins(path, {name: body for name in names if (body := self._current(path, name))})

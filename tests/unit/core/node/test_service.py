@@ -14,7 +14,7 @@ from fakes.uplink import FakeUplink
 
 from pinnace.core.base.contract.envelopes import load_body, reply
 from pinnace.core.base.contract.keys import NodeName, ResourceKey
-from pinnace.core.base.errors import LinkError
+from pinnace.core.base.errors import LinkError, StoreError
 from pinnace.core.base.observe.health import Health
 from pinnace.core.base.ports import ObjectChange, StoredObject
 from pinnace.core.node.machine import Reader
@@ -84,8 +84,11 @@ class OneObject:
     """The Node as it was pushed last."""
 
     stored: StoredObject | None = None
+    failure: StoreError | None = None
 
     def get(self, key: ResourceKey) -> StoredObject | None:
+        if self.failure is not None:
+            raise self.failure
         return self.stored if key == ResourceKey("node", "", NODE) else None
 
     def list(self, kind: str, namespace: str = "", labels: Mapping[str, str] | None = None) -> list[StoredObject]:
@@ -214,6 +217,16 @@ async def test_denies_that_it_is_lost(world: World) -> None:
     assert ready(world)["lastTransitionTime"] != lost["lastTransitionTime"]
     await world.clock.advance(100)
     assert len(world.asked("nodepatch")) == 2
+
+
+async def test_a_store_that_cannot_be_read_is_told_all_the_same(world: World) -> None:
+    world.objects.failure = StoreError("the disk fails")
+    await world.connect()
+    world.health.set("store.writable", "the disk fails")
+    await settle()
+    assert world.cloud.node is not None
+    told = {each["type"]: each["status"] for each in world.cloud.node["status"]["conditions"]}
+    assert told["StoreWritableHealthy"] == "False"
 
 
 async def test_renews_its_lease_every_ten_seconds(world: World) -> None:

@@ -6,13 +6,17 @@ import asyncio
 import logging
 
 import pytest
+from fakes.edgeports import FakeUplink
+from fakes.rows import FakeRows
 
 from pinnace.core.base.aio.backoff import Backoff
 from pinnace.core.base.contract.keys import DeviceId
 from pinnace.core.base.errors import StoreError
+from pinnace.core.meta.outbox import Outbox
 from pinnace.core.twins.desired import members_of, wanted_of
 from pinnace.core.twins.device import Device
 from pinnace.core.twins.inbox import Inbox, Receipts
+from pinnace.core.twins.reports import Reports
 from pinnace.core.twins.roster import Roster
 
 
@@ -127,3 +131,23 @@ async def test_receipts_wait_for_the_disk() -> None:
         while done != [1, 2]:
             await asyncio.sleep(0)
     task.cancel()
+
+
+def test_a_report_that_was_refused_goes_when_another_device_leaves(caplog: pytest.LogCaptureFixture) -> None:
+    outbox = Outbox(FakeRows(), max_bytes=100)
+    current = {("default/fan", "speed"): b"5" * 60, ("default/fan", "on"): b"1" * 60}
+    reports = Reports(outbox, FakeUplink(), lambda path, name: current.get((path, name), b""))
+    reports.start()
+    reports.twins("default/lamp", {"red": b"x" * 90})
+    reports.twins("default/fan", {"speed": b"4" * 60, "on": b"1" * 60})
+    assert len(outbox) == 1
+    assert caplog.text.count("twins.report-waits") == 1
+    reports.forget("default/lamp")
+    first = outbox.next(0.0)
+    assert first is not None
+    assert b"1" * 60 in first.envelope.body
+    assert outbox.confirm(first.envelope.msg_id)
+    second = outbox.next(0.0)
+    assert second is not None
+    assert b"5" * 60 in second.envelope.body, "what it is now, not what was refused then"
+    assert caplog.text.count("twins.report-waits") == 1
