@@ -1,6 +1,6 @@
 """Report what processes of Pinnace really use: PSS, RSS and USS from /proc/PID/smaps_rollup, in MB (10^6 bytes).
 
-Without `--pid`, all running processes of Pinnace and the brokers they started are listed. PSS counts a page shared by n processes as
+Without `--pid`, all running processes of Pinnace and every mosquitto are listed. PSS counts a page shared by n processes as
 1/n, so the sum over the processes of a node is what the node would free."""
 
 from __future__ import annotations
