@@ -131,7 +131,7 @@ async def serving(settings: CloudCoreSettings) -> AsyncIterator[Running]:
         config_controller = ConfigController(api, sync, pods=pods, config_maps=config_maps, secrets=secrets)
         reports = ReportController(api, hub, device_controller, devices=device_cache, statuses=statuses)
         mirror = StatusMirror(api, devices=device_cache, statuses=statuses)
-        profiles = ProfileController(api, device_controller, devices=device_cache, models=models, nodes=nodes, config_maps=config_maps)
+        profiles = ProfileController(api, device_controller, devices=device_cache, models=models, config_maps=config_maps)
         stack.push_async_callback(profiles.workers.close)
         stack.push_async_callback(reports.workers.close)
         stack.push_async_callback(mirror.workers.close)

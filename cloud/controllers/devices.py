@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from pinnace.cloud.controllers.items import Item, Known, content_digest, digest_of
-from pinnace.cloud.controllers.placement import node_of, selector_of
+from pinnace.cloud.controllers.placement import node_of, selects, terms_of
 from pinnace.cloud.controllers.sync import SyncController
 from pinnace.cloud.controllers.twins import (
     confirmation,
@@ -26,6 +27,9 @@ from pinnace.core.base.contract.keys import NodeName
 from pinnace.ext.records import Envelope
 
 logger = logging.getLogger(__name__)
+
+PlacementListener = Callable[[Identity, NodeName | None, NodeName | None], None]
+"""Called with a device and the nodes it left and came to, None for no node."""
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -69,7 +73,8 @@ class DeviceController:
         self._nodes = nodes
         self._placed: dict[Identity, NodeName] = {}
         self._on_node: defaultdict[NodeName, set[Identity]] = defaultdict(set)
-        self._selecting: set[Identity] = set()
+        self._selecting: dict[Identity, list[Any]] = {}
+        self._placement_listeners: list[PlacementListener] = []
         self._labels: dict[str, dict[str, str]] = {}
         self._told: dict[Identity, tuple[NodeName, frozenset[str]]] = {}
         devices.on_change(self._device_changed)
@@ -79,6 +84,9 @@ class DeviceController:
 
     def is_ready(self) -> bool:
         return self._devices.is_synced and self._models.is_synced and self._nodes.is_synced
+
+    def on_placement(self, listener: PlacementListener) -> None:
+        self._placement_listeners.append(listener)
 
     def node_of(self, namespace: str, name: str) -> NodeName | None:
         """Where a device is."""
@@ -152,11 +160,11 @@ class DeviceController:
     def _place(self, key: Identity, device: Object | None) -> NodeName | None:
         """Note where a device belongs now."""
         before = self._placed.get(key)
-        self._selecting.discard(key)
+        self._selecting.pop(key, None)
         after: NodeName | None = None
         if device is not None:
-            if selector_of(device) is not None:
-                self._selecting.add(key)
+            if terms := terms_of(device):
+                self._selecting[key] = terms
             after = NodeName(node_of(device, self._labels, current=before or "")) or None
         if before != after:
             if before is not None:
@@ -167,6 +175,8 @@ class DeviceController:
                 self._on_node[after].add(key)
                 self._placed[key] = after
                 logger.info("device.placed node=%s device=%s/%s", after, *key)
+            for listener in self._placement_listeners:
+                listener(key, before, after)
         return after
 
     def _model_changed(self, change: Change) -> None:
@@ -183,8 +193,10 @@ class DeviceController:
             self._labels.pop(change.key.name, None)
         else:
             self._labels[change.key.name] = labels
-        for key in list(self._selecting):
+        for key, terms in list(self._selecting.items()):
             before = self._placed.get(key)
+            if before != change.key.name and (not selects(terms, labels) or selects(terms, self._labels.get(before or ""))):
+                continue  # it was not there, and has no reason to go there
             after = self._place(key, self._devices.get(*key))
             if before != after:
                 for node in {before, after}:

@@ -60,14 +60,23 @@ def first_value(selector: Mapping[str, Any]) -> str:
     return ""
 
 
+def terms_of(device: Object) -> list[Any]:
+    """The expressions of each term of the device's node selector, [] without one."""
+    selector = selector_of(device) or {}
+    return [term.get("matchExpressions") or () for term in selector.get("nodeSelectorTerms") or ()]
+
+
+def selects(terms: Iterable[Any], labels: Mapping[str, str] | None) -> bool:
+    """Whether one of the terms (`terms_of`) matches a node's labels; None stands for a node that is not there."""
+    return labels is not None and any(matches(term, labels) for term in terms)
+
+
 def node_of(device: Object, nodes: Mapping[str, Mapping[str, str]], *, current: str = "") -> str:
     """The name of the device's node, "" for none: spec.nodeName, or what the v1alpha1 node selector matches among `nodes` (name →
     labels). Of several matching nodes it is the one it is on (`current`), else the first by name; where none matches, the selector's
     first value is taken as a name."""
-    selector = selector_of(device)
-    if selector is not None:
-        terms = [term.get("matchExpressions") or () for term in selector.get("nodeSelectorTerms") or ()]
-        found = [name for name, labels in nodes.items() if any(matches(term, labels) for term in terms)]
-        if found:
-            return current if current in found else min(found)
-    return str((device.get("spec") or {}).get("nodeName") or "")
+    terms = terms_of(device)
+    if selects(terms, nodes.get(current)):
+        return current
+    found = min((name for name, labels in nodes.items() if selects(terms, labels)), default="") if terms else ""
+    return found or str((device.get("spec") or {}).get("nodeName") or "")

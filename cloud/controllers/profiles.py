@@ -104,47 +104,29 @@ class ProfileController:
     """A controller on caches; nothing calls it."""
 
     def __init__(
-        self,
-        api: KubeApi,
-        placement: DeviceController,
-        *,
-        devices: ObjectCache,
-        models: ObjectCache,
-        nodes: ObjectCache,
-        config_maps: ObjectCache,
+        self, api: KubeApi, placement: DeviceController, *, devices: ObjectCache, models: ObjectCache, config_maps: ObjectCache
     ) -> None:
-        """To be made after `placement`, whose listeners have to come first."""
         self._api = api
         self._placement = placement
         self._devices = devices
         self._config_maps = config_maps
-        self._placed: dict[Identity, NodeName] = {}
         self.workers: KeyWorkers[tuple[str, NodeName]] = KeyWorkers("device.profile", self._reconcile)
+        placement.on_placement(self._placed)
         devices.on_change(self._device_changed)
         models.on_change(self._model_changed)
-        nodes.on_change(self._node_changed)
         config_maps.on_change(self._config_changed)
 
-    def _device_changed(self, change: Change) -> None:
-        is_same = change.old is not None and change.new is not None and _concern(change.old) == _concern(change.new)
-        if not self._moved(change.key) and is_same:
-            return
-        if change.key in self._placed:
-            self.workers.touch((change.key.namespace, self._placed[change.key]))
-
-    def _moved(self, key: Identity) -> bool:
-        """Note where a device is now; whether that is somewhere else. Both places are looked at then."""
-        before, after = self._placed.get(key), self._placement.node_of(*key)
-        if before == after:
-            return False
-        if after is None:
-            del self._placed[key]
-        else:
-            self._placed[key] = after
+    def _placed(self, key: Identity, before: NodeName | None, after: NodeName | None) -> None:
         for node in (before, after):
             if node is not None:
                 self.workers.touch((key.namespace, node))
-        return True
+
+    def _device_changed(self, change: Change) -> None:
+        if change.old is not None and change.new is not None and _concern(change.old) == _concern(change.new):
+            return
+        node = self._placement.node_of(*change.key)
+        if node is not None:
+            self.workers.touch((change.key.namespace, node))
 
     def _model_changed(self, change: Change) -> None:
         for device in self._devices:
@@ -152,12 +134,6 @@ class ProfileController:
                 node = self._placement.node_of(change.key.namespace, device["metadata"]["name"])
                 if node is not None:
                     self.workers.touch((change.key.namespace, node))
-
-    def _node_changed(self, change: Change) -> None:
-        labels = [((each or {}).get("metadata") or {}).get("labels") for each in (change.old, change.new)]
-        if labels[0] != labels[1]:
-            for device in self._devices:
-                self._moved(Identity(device["metadata"]["namespace"], device["metadata"]["name"]))
 
     def _config_changed(self, change: Change) -> None:
         if change.key.name.startswith(PROFILE_PREFIX) and _is_ours(change.new or change.old):

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
+from fakes.kube import FakeKube
+from fakes.nodes import FakeHub
 
 from pinnace.cloud.admission.conversion import convert
+from pinnace.cloud.controllers import placement
+from pinnace.cloud.controllers.devices import DeviceController
 from pinnace.cloud.controllers.placement import matches, node_of, selector_of
+from pinnace.cloud.controllers.sync import SyncController
+from pinnace.cloud.kube.resources import CLUSTER_OBJECT_SYNCS, DEVICE_MODELS, DEVICES, OBJECT_SYNCS
+from pinnace.cloud.kube.resources import NODES as NODE_KIND
 from pinnace.cloud.ports import Object
+from pinnace.cloud.watch import ObjectCache
+from pinnace.cloud.watch.cache import Identity
 
 NODES = {"pi-1": {"hostname": "lamp", "zone": "a", "size": "3"}, "pi-2": {"hostname": "fan", "zone": "a"}}
 
@@ -76,3 +86,62 @@ def test_a_node_named_since_wins_over_the_selector() -> None:
 def test_a_device_of_nobody(spec: Object) -> None:
     assert node_of({"metadata": {"name": "d"}, "spec": spec}, NODES) == ""
     assert node_of({"metadata": {"name": "d"}}, NODES) == ""
+
+
+class Fleet:
+    """A DeviceController whose caches are told what to hold."""
+
+    def __init__(self) -> None:
+        kube, hub = FakeKube(), FakeHub()
+        self.caches = {each: ObjectCache(kube, each) for each in (NODE_KIND, DEVICES, DEVICE_MODELS, OBJECT_SYNCS, CLUSTER_OBJECT_SYNCS)}
+        nodes, devices, models, syncs, cluster_syncs = self.caches.values()
+        sync = SyncController(kube, hub, object_syncs=syncs, cluster_syncs=cluster_syncs, nodes=nodes)
+        self.controller = DeviceController(hub, sync, devices=devices, models=models, nodes=nodes)
+        self.moves: list[tuple[Identity, str | None, str | None]] = []
+        self.controller.on_placement(lambda *move: self.moves.append(move))
+
+    def device(self, name: str, stored: Object) -> None:
+        self.caches[DEVICES]._tell(Identity("default", name), {**stored, "metadata": {**stored["metadata"], "name": name}})
+
+    def node(self, name: str, labels: dict[str, str] | None) -> None:
+        self.caches[NODE_KIND]._tell(Identity("", name), None if labels is None else {"metadata": {"name": name, "labels": labels}})
+
+
+def test_devices_follow_the_labels_of_nodes() -> None:
+    """Whatever nodes come, go and are relabelled: each device is where a look at all nodes puts it."""
+    dice = random.Random(7)
+    fleet, labels, where = Fleet(), dict[str, dict[str, str]](), dict[str, str]()
+    stored = {f"d{number}": device(expression("zone", "In", f"z{number % 3}", "z3")) for number in range(6)}
+    for each in stored:
+        fleet.device(each, stored[each])
+        where[each] = node_of(stored[each], labels)
+    for _ in range(300):
+        name = dice.choice(["a", "b", "c", "z0"])
+        found = dice.choice([None, {"zone": f"z{dice.randrange(5)}"}])
+        fleet.node(name, found)
+        labels.pop(name, None)
+        if found is not None:
+            labels[name] = found
+        for each in stored:
+            where[each] = node_of(stored[each], labels, current=where[each])
+            assert fleet.controller.node_of("default", each) == where[each]
+    last = {key.name: after for key, _, after in fleet.moves}
+    assert last == where
+
+
+def test_a_node_is_compared_with_each_device_and_not_with_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    count, compared = 40, 0
+
+    def counting(expressions: Any, labels: Any) -> bool:
+        nonlocal compared
+        compared += 1
+        return matches(expressions, labels)
+
+    monkeypatch.setattr(placement, "matches", counting)
+    fleet = Fleet()
+    for number in range(count):
+        fleet.device(f"d{number}", device(expression("hostname", "In", f"h{number}")))
+    for number in range(count):
+        fleet.node(f"n{number}", {"hostname": f"h{number}"})
+    assert {fleet.controller.node_of("default", f"d{number}") for number in range(count)} == {f"n{number}" for number in range(count)}
+    assert compared < 5 * count * count
