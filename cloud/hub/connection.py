@@ -214,9 +214,8 @@ class Connection:
                 self._arm(session.next_timer(), now)
                 await self._wake.wait()
                 continue
-            if written := session.take_written():
-                self._written.update(number for number in written if isinstance(number, int))
-                self._was_written.set()
+            self._written.update(number for number in session.take_written() if isinstance(number, int))
+            self._was_written.set()
 
     def _arm(self, due: float | None, now: float) -> None:
         """Wake the writer at `due`. An earlier alarm is left alone: it does no harm."""
@@ -252,17 +251,30 @@ class Connection:
             self._spooled.clear()
             try:
                 rows = await outbox.pending(self.identity.node, after=after)
-                for number, envelope in rows:
-                    self._session.send(envelope, token=number)
                 if rows:
                     after = rows[-1][0]
-                    await self._until_written({number for number, _ in rows})
+                    await self._until_written({number for number, envelope in rows if await self._was_queued(number, envelope)})
                     await (await self._socket.ping())  # the pong shows that the node has read them
                     await outbox.forget([number for number, _ in rows])
                     continue
-            except (PinnaceError, OverflowError, ValueError) as error:
+            except PinnaceError as error:
                 logger.warning("hub.outbox.not_drained node=%s error=%s", self.identity.node, error)
             await self._spooled.wait()
+
+    async def _was_queued(self, number: int, envelope: Envelope) -> bool:
+        """Give the session a message of the outbox, when it has room; False for one that can never be sent."""
+        while True:
+            try:
+                self._session.send(envelope, token=number)
+            except OverflowError:
+                self._was_written.clear()
+                self._wake.set()
+                await self._was_written.wait()
+            except ValueError as error:
+                logger.warning("hub.outbox.impossible node=%s number=%d error=%s: dropped", self.identity.node, number, error)
+                return False
+            else:
+                return True
 
     async def _until_written(self, numbers: set[int]) -> None:
         self._wake.set()

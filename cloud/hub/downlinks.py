@@ -120,10 +120,13 @@ class Downlinks:
         self._land(push)
 
     def gave_up(self, push: Push) -> None:
-        """It was repeated in vain: it goes behind the others, unless there is a newer one by now. Its id stays the same."""
+        """It was repeated in vain: it goes behind the others, unless there is a newer one by now. Its id stays the same. Only another
+        object of the same address keeps its place behind it, for a deletion that comes late would take that one away at KubeEdge's edge."""
         logger.warning("hub.push.unacknowledged node=%s resource=%s: queued again", self._node, push.envelope.resource)
         if not self._land(push):
             self._ready[push.uid] = push
+            for uid in [each.uid for each in self._ready.values() if each.message.key == push.message.key and each is not push]:
+                self._ready.move_to_end(uid)
 
     def _land(self, push: Push) -> bool:
         """Take a push out of flight; whether a newer one took its place."""

@@ -40,22 +40,32 @@ class ResourceKey(NamedTuple):
 _DEVICE_SUFFIXES = ("twin/edge_updated", "twin/cloud_updated", "state/update")
 
 
-@lru_cache(maxsize=4096)
+CACHED_CHARACTERS = 512
+"""Longer resources are not remembered: what a peer sends must not fill the memory. Kubernetes' own names stay below it."""
+
+
 def parse_resource(resource: str) -> ResourceKey:
     """The key of a wire resource: already trimmed of `node/<node>/`."""
+    return _remembered(resource) if len(resource) <= CACHED_CHARACTERS else _parse(resource)
+
+
+def _parse(resource: str) -> ResourceKey:
     if resource.startswith("device/"):
         for suffix in _DEVICE_SUFFIXES:
             if resource.endswith("/" + suffix):
-                identity = resource[len("device/") : -len(suffix) - 1].split("/")
+                identity = resource[len("device/") : -len(suffix) - 1].split("/", 2)
                 if len(identity) == 1:
                     return ResourceKey(suffix, "", identity[0])
                 if len(identity) == 2:
                     return ResourceKey(suffix, identity[0], identity[1])
-    parts = resource.split("/")
+    parts = resource.split("/", 3)
     if len(parts) == 3 and all(parts) and parts[0] != "membership":
         namespace = "" if parts[0] == NO_NAMESPACE else parts[0]
         return ResourceKey(parts[1], namespace, parts[2])
     return ResourceKey(resource)
+
+
+_remembered = lru_cache(maxsize=4096)(_parse)
 
 
 def format_resource(key: ResourceKey) -> str:

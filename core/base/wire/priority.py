@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Final
 
 from pinnace.core.base.contract.classes import Priority
@@ -15,7 +14,6 @@ _DEVICES: Final = frozenset({"device", "devicemodel", "membership", "membership/
 _BULK: Final = frozenset({"event"})
 
 
-@lru_cache(maxsize=4096)
 def _of_resource(resource: str) -> Priority:
     kind = parse_resource(resource).kind
     if kind in _LIVENESS:

@@ -126,6 +126,22 @@ def test_what_was_given_up_yields_to_a_newer_one() -> None:
     assert versions(wire.sent()) == [("a", "2")]
 
 
+def test_a_deletion_that_was_given_up_goes_before_the_object_made_anew() -> None:
+    """KubeEdge's edge deletes by name: a late deletion would take away the new object, which it has acknowledged already."""
+    wire = Wire(limits=Limits(window=1, sends=1, resend_interval=5, keepalive_timeout=1e9))
+    wire.downlinks.add(push("a", 5, operation="delete", uid="u1"))
+    wire.downlinks.add(push("a", 10, uid="u2"))
+    wire.downlinks.add(push("b", 11))
+    seen = []
+    for _ in range(4):
+        (each,) = wire.sent()
+        seen.append((each.operation, each.resource_version))
+        if len(seen) > 1:
+            wire.acknowledge(each)
+        wire.wait(5)
+    assert seen == [("delete", "5"), ("update", "11"), ("delete", "5"), ("update", "10")]
+
+
 def test_at_the_bound_pushes_are_left_to_the_sync_controller(caplog: pytest.LogCaptureFixture) -> None:
     wire = Wire(bound=3)
     for number in range(10):

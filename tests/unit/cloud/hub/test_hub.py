@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable
+from pathlib import Path
 
 import pytest
 from fakes.clock import FakeClock, settle
 
 from pinnace.cloud.hub.hub import Hub
+from pinnace.cloud.hub.outbox import Outbox
 from pinnace.cloud.ports import Downlink, NodeIdentity
 from pinnace.core.base.contract.envelopes import ack, reply
 from pinnace.core.base.contract.keys import NodeName, ResourceKey
 from pinnace.core.base.errors import LinkError
+from pinnace.core.base.wire.session import Limits
 from pinnace.ext import envelope as codec
 from pinnace.ext.records import Envelope
 
@@ -55,9 +58,11 @@ class FakeSocket:
 
 
 class World:
-    def __init__(self, *, node_limit: int = 10, write_timeout: float = 5.0) -> None:
+    def __init__(
+        self, *, node_limit: int = 10, write_timeout: float = 5.0, limits: Limits | None = None, outbox: Outbox | None = None
+    ) -> None:
         self.clock = FakeClock()
-        self.hub = Hub(clock=self.clock, node_limit=node_limit, write_timeout=write_timeout)
+        self.hub = Hub(clock=self.clock, node_limit=node_limit, write_timeout=write_timeout, limits=limits, outbox=outbox)
         self.events: list[tuple[str, bool]] = []
         self.tasks: list[asyncio.Task[None]] = []
         self.hub.on_connection(self._connection)
@@ -251,6 +256,23 @@ async def test_a_slow_handler_is_not_taken_for_a_silent_node() -> None:
     gate.set()
     await settle(50)
     assert socket.closed is None
+
+
+async def test_the_outbox_is_emptied_though_it_holds_more_than_the_session_takes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    outbox = Outbox(tmp_path / "outbox.db")
+    await outbox.open()
+    sizes = [10, 3_000, 700, 9_000, 700, 700, 10]  # the fourth can never be sent, and the session takes two of 700
+    for number, size in enumerate(sizes):
+        await outbox.put(NODE, Envelope(msg_id=f"u{number}", operation="publish", resource="t", group="user", body=b"1" * size))
+    world = World(outbox=outbox, limits=Limits(queue_bytes=4_000, message_bytes=5_000, burst_bytes=1))
+    socket = await world.connect()
+    async with asyncio.timeout(10):
+        while len(socket.heard) < 6 or await outbox.pending(NODE):
+            await asyncio.sleep(0)
+    assert [each.msg_id for each in socket.heard] == ["u0", "u1", "u2", "u4", "u5", "u6"]
+    assert "hub.outbox.impossible node=edge-1" in caplog.text
+    await world.hub.close()
+    await outbox.close()
 
 
 async def test_closing_ends_everything() -> None:

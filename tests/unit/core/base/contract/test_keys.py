@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pinnace.core.base.contract.classes import Priority
 from pinnace.core.base.contract.keys import NODE_NAME, ResourceKey, format_resource, parse_resource
+from pinnace.core.base.wire.priority import priority_of
+from pinnace.ext.records import Envelope
 
 CASES = {
     "default/configmap/c": ResourceKey("configmap", "default", "c"),
@@ -35,6 +40,21 @@ def test_parses_and_formats(resource: str, key: ResourceKey) -> None:
 @given(st.text(alphabet="ab/.-", max_size=40))
 def test_any_resource_survives_the_round_trip(resource: str) -> None:
     assert format_resource(parse_resource(resource)) == resource
+
+
+def test_long_resources_do_not_fill_the_memory() -> None:
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            resource = f"default/configmap/{number}" + "x" * 100_000
+            assert priority_of(Envelope(msg_id="m", operation="insert", resource=resource)) is Priority.POD
+            assert parse_resource(resource).name == resource.rpartition("/")[2]
+        assert parse_resource("/" * 1_000_000) == ResourceKey("/" * 1_000_000)
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 2_000_000
+    assert most < 6_000_000
 
 
 @pytest.mark.parametrize("name", ["192.168.4.22-pi2", "a", "edge-1"])
