@@ -79,8 +79,9 @@ def lines(found: dict[str, Any]) -> list[str]:
         return [f"nothing runs ({found['dir']}); start it with `{program()} up`"]
     out = [f"{found['state']}, {found['dir']}"]
     for each in found["processes"]:
-        log = f", log {each['log']}" if each["log"] else ""
-        out.append(f"  {each['name']:<10} {'process ' + str(each['pid']) if each['running'] else 'HAS ENDED'}{log}")
+        state = f"process {each['pid']}" if each["running"] else f"HAS ENDED, see its log {each['log']}"
+        out.append(f"  {each['name']:<10} {state}")
+    out.append(f"logs in {found['dir']}/logs")
     out.append("ports: " + ", ".join(f"{name} {port}" for name, port in found.get("ports", {}).items()))
     out.append(f"export KUBECONFIG={found.get('kubeconfig')}")
     if "ready" in found:

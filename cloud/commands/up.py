@@ -46,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dir", type=Path, metavar="DIR", help=f"where everything is kept (default: {default_folder()}; --once: a temporary folder)"
     )
-    parser.add_argument("--advertise", default="", metavar="ADDRESS", help="this machine's address for a second machine that joins")
+    parser.add_argument(
+        "--advertise", default="", metavar="ADDRESS", help="this machine's IPv4 address, under which a second machine joins"
+    )
     parser.add_argument(
         "--port", choices=["auto", "real", "simulated"], default="auto", help="the lamps' pins; auto: real on a Raspberry Pi"
     )
@@ -62,9 +64,9 @@ def run(args: argparse.Namespace) -> int:
     logs.configure("error")
     if args.advertise:
         try:
-            ipaddress.ip_address(args.advertise)
+            ipaddress.IPv4Address(args.advertise)
         except ValueError as error:
-            raise ConfigError(f"--advertise: expected an address of this machine, not '{args.advertise}'") from error
+            raise ConfigError(f"--advertise: expected an IPv4 address of this machine, not '{args.advertise}'") from error
     return asyncio.run(_until_asked(_once(args) if args.once else _show(args)))
 
 
@@ -152,7 +154,7 @@ def _greeting(stack: Stack, folder: Path | None) -> list[str]:
         f"  {program()} status{where}",
     ]
     if stack.is_advertised:
-        lines += ["a second machine joins with (the token is good for a day, `pinnace gettoken` prints another):", f"  {stack.join_line}"]
+        lines += ["a second machine joins with (`pinnace gettoken` prints a token for another day):", f"  {stack.join_line}"]
     return [*lines, f"Ctrl-C here, or `{program()} down{where}` there, ends all of it.", ""]
 
 
@@ -170,7 +172,7 @@ async def _draw(journal: Journal) -> None:
             sys.stdout.write(screen.redraw(fresh, len(drawn)))
             sys.stdout.flush()
         else:
-            fresh = screen.lines(LAMPS, journal)
+            fresh = screen.lines(LAMPS, journal) if version else []
             for line in fresh:
                 if line not in drawn:
                     say(line)

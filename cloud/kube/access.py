@@ -50,7 +50,9 @@ async def load_access(*, master: str = "", kubeconfig: Path | None = None) -> Ac
         ca = Path(settings.ssl_ca_cert).read_text() if settings.ssl_ca_cert else ""  # noqa: ASYNC240 - once, at the start
     except (ConfigException, OSError, KeyError, ValueError, TypeError) as error:
         source = kubeconfig or master or "the default kubeconfig"
-        raise ConfigError(f"{source}: cannot be used to reach the Kubernetes API: {error}; give kubeAPIConfig.kubeConfig") from error
+        raise ConfigError(
+            f"{source}: cannot be used to reach the Kubernetes API: {error}; give another with --kubeconfig or $KUBECONFIG"
+        ) from error
     finally:
         kube_config._cleanup_temp_files()  # type: ignore[no-untyped-call]  # keys from the file
 

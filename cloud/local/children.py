@@ -7,7 +7,6 @@ import contextlib
 import ctypes
 import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,13 +21,6 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 class ChildFailed(PinnaceError):
     """A child ended or is not ready; the message names its log and shows the last lines."""
-
-
-def pinnace(*arguments: str) -> list[str]:
-    """The command line of a sub-command of this very Pinnace."""
-    if getattr(sys, "frozen", False):
-        return [sys.executable, *arguments]
-    return [sys.executable, "-m", "pinnace.core.base.cli", *arguments]
 
 
 class Child:

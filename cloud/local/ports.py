@@ -67,6 +67,14 @@ def is_free(port: int, address: str = LOOPBACK) -> bool:
     return False
 
 
+def is_own(address: str) -> bool:
+    """Whether this machine has the address."""
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.bind((address, 0))
+        return True
+    return False
+
+
 def free_port(address: str = LOOPBACK) -> int:
     with socket.socket() as probe:
         probe.bind((address, 0))

@@ -20,12 +20,12 @@ from pinnace.cloud.kube.api import HttpKubeApi
 from pinnace.cloud.kube.resources import DEVICES, NODES, SECRETS
 from pinnace.cloud.local import configs
 from pinnace.cloud.local import record as records
-from pinnace.cloud.local.children import Child, pinnace
+from pinnace.cloud.local.children import Child
 from pinnace.cloud.local.places import Places, samples
-from pinnace.cloud.local.ports import LOOPBACK, MQTT_PORT, Chooser, Ports, is_broker, listen_address
+from pinnace.cloud.local.ports import LOOPBACK, MQTT_PORT, Chooser, Ports, is_broker, is_own, listen_address
 from pinnace.cloud.local.relay import Relay
 from pinnace.cloud.ports import KubeApi, Object, Resource
-from pinnace.core.base.cli import program
+from pinnace.core.base.cli import command_line, program
 from pinnace.core.base.errors import LinkError, PinnaceError, RefusedError, RemoteError
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ _LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`advertise` is an address under which other machines reach this one; `usual_ports` takes free ones without a word when false;
+    """`advertise` is an IPv4 address under which other machines reach this one; `usual_ports` takes free ones without a word when false;
     `relayed` puts a relay between edge and cloud; `pins` is auto, real or simulated."""
 
     folder: Path
@@ -85,9 +85,8 @@ class Stack:
     @property
     def join_line(self) -> str:
         """What a second machine runs to become a node."""
-        where = self._options.advertise
-        host = f"[{where}]" if ":" in where else where
-        return f"pinnace join --cloudcore-ipport {host}:{self.ports.hub} --certport {self.ports.bootstrap} --token {self.token}"
+        hub, bootstrap = f"{self._options.advertise}:{self.ports.hub}", self.ports.bootstrap
+        return f"pinnace join --cloudcore-ipport {hub} --certport {bootstrap} --token {self.token}"
 
     @property
     def processes(self) -> list[records.Process]:
@@ -142,6 +141,8 @@ class Stack:
 
     def _choose_ports(self) -> None:
         options = self._options
+        if options.advertise and not is_own(options.advertise):
+            self._say(f"note: {options.advertise} is no address of this machine; other machines must reach this one under it all the same")
         chooser = Chooser(self._say, usual=options.usual_ports)
         listen = listen_address(options.advertise)
         self.has_broker = options.usual_ports and is_broker(options.mqtt_port)
@@ -174,14 +175,14 @@ class Stack:
         cloud_kubeconfig = places.config / "cloudcore.kubeconfig"
         await self._child(
             "apiserver",
-            pinnace(
+            command_line(
                 "apiserver", "--data-dir", str(places.data / "api"), "--port", str(self.ports.api), "--kubeconfig", str(places.kubeconfig),
                 "--cloudcore-kubeconfig", str(cloud_kubeconfig), *level,
             ),
         )  # fmt: skip
         cloud_config, edge_config = places.config / "cloudcore.yaml", places.config / "edgecore.yaml"
         configs.write_yaml(cloud_config, configs.cloudcore(self.ports, places, cloud_kubeconfig, advertise=self._options.advertise))
-        await self._child("cloudcore", pinnace("cloudcore", "--config", str(cloud_config), *level))
+        await self._child("cloudcore", command_line("cloudcore", "--config", str(cloud_config), *level))
         access = await load_access(kubeconfig=places.kubeconfig)
         self._api = await stack.enter_async_context(HttpKubeApi(access, user_agent="pinnace-up"))
         secret = await self.api.get(SECRETS, "tokensecret", "kubeedge")
@@ -190,14 +191,14 @@ class Stack:
             self.relay = Relay(self.ports.link, self.ports.hub)
             await self.relay.mend()
         configs.write_yaml(edge_config, configs.edgecore(self.ports, places, NODE, self.token))
-        await self._child("edgecore", pinnace("edgecore", "--config", str(edge_config), *level))
+        await self._child("edgecore", command_line("edgecore", "--config", str(edge_config), *level))
         await self._patiently(f"node {NODE} to become Ready", self._until_node_ready())
         sample = samples("traffic-light")
         for name in ("model.yaml", "instance.yaml"):
             await self._apply(name, configs.manifest(sample / name))
         await self._child(
             "mapper",
-            pinnace(
+            command_line(
                 "mapper", "gpio", "--device", f"{NAMESPACE}/{DEVICE}", "--profile", str(sample / "model.yaml"), "--numbering", "wiringpi",
                 "--mqtturl", f"tcp://{LOOPBACK}:{self.ports.mqtt}", "--port", self._options.pins,
                 "--pin-socket", str(self.pin_socket), *level,

@@ -55,7 +55,14 @@ def program() -> str:
     found = shutil.which("pinnace")
     if found is not None and Path(found).resolve() == own.resolve():
         return "pinnace"
-    return shlex.quote(str(own)) if own.exists() else shlex.join([sys.executable, "-m", "pinnace.core.base.cli"])
+    return shlex.quote(str(own)) if own.exists() else shlex.join(command_line())
+
+
+def command_line(*arguments: str) -> list[str]:
+    """What runs a sub-command of this very Pinnace in a process of its own. Python's -P keeps files of the working folder out of it."""
+    if getattr(sys, "frozen", False):
+        return [sys.executable, *arguments]
+    return [sys.executable, "-P", "-m", "pinnace.core.base.cli", *arguments]
 
 
 def usage(names: dict[str, str]) -> str:

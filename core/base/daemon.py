@@ -15,8 +15,8 @@ from pinnace.core.base.observe import logs
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ready-fd", type=int, metavar="FD", help="write `ready` there and close it once it serves")
-    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
-    parser.add_argument("--log-json", action="store_true")
+    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"], help="%(default)s")
+    parser.add_argument("--log-json", action="store_true", help="log JSON lines")
 
 
 def run(args: argparse.Namespace, service: AbstractAsyncContextManager[Iterable[str]]) -> int:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from pinnace.core.base import daemon
+from pinnace.core.base.errors import ConfigError
 
 SUMMARY = "the edge: twins, MQTT, the node"
 
@@ -24,6 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if not args.config.exists():
+        raise ConfigError(
+            f"{args.config} is not there: `pinnace join` makes this machine a node and writes it; --config names another file"
+        )
     return daemon.run(args, _serving(args.config))
 
 

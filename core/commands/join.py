@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pinnace.core.base.cli import program
+from pinnace.core.base.cli import command_line, program
+from pinnace.core.base.contract.keys import NODE_NAME, NodeName
 from pinnace.core.base.errors import ConfigError, RefusedError
 from pinnace.core.base.observe import logs
 from pinnace.core.base.settings.loader import load
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-e", "--cloudcore-ipport", required=True, metavar="HOST[:PORT]", help="cloudcore's hub; port 10000 if not given")
     parser.add_argument("-s", "--certport", type=int, default=10002, metavar="PORT", help="cloudcore's bootstrap port (%(default)s)")
     parser.add_argument("-t", "--token", metavar="TOKEN", help="the join token; better from PINNACE_TOKEN or --token-file than from here")
-    parser.add_argument("--token-file", type=Path, metavar="FILE")
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help="a file that holds the join token")
     parser.add_argument("-i", "--edgenode-name", default="", metavar="NAME", help="the node's name (default: this machine's)")
     parser.add_argument("-l", "--labels", default="", metavar="KEY=VALUE,...", help="the Node's labels")
     parser.add_argument("--mqtt", metavar="URL", help="an MQTT broker to use (default: the one on port 1883, or one of our own)")
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--force", action="store_true", help="replace an edgecore.yaml and certificates that are there already")
     parser.add_argument("--run", action="store_true", help="go on as the edge, in the foreground")
-    parser.add_argument("--log-level", default="warning", choices=["debug", "info", "warning", "error"])
+    parser.add_argument("--log-level", default="warning", choices=["debug", "info", "warning", "error"], help="%(default)s")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,6 +48,9 @@ def run(args: argparse.Namespace) -> int:
     if config.exists() and not args.force:
         raise RefusedError(f"{config} is there already: this machine has joined; add --force to join anew")
     node = args.edgenode_name or socket.gethostname().lower()
+    if not NODE_NAME.fullmatch(node):
+        which = "--edgenode-name" if args.edgenode_name else "this machine's name, for which --edgenode-name may give another"
+        raise ConfigError(f"{which}: expected lower-case letters, digits, '-' and '.', not '{node}'")
     tree = configuration(args, node)
     fresh = config.with_name(config.name + ".new")
     _write(fresh, tree)
@@ -60,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"joined as {node}; start the edge with: {program()} {shlex.join(start)}")
         return 0
     print(f"joined as {node}; running", flush=True)
-    os.execv(*_again(start))  # noqa: S606 - ourselves; the edge starts without what joining loaded
+    os.execv(sys.executable, command_line(*start))  # noqa: S606 - ourselves; the edge starts without what joining loaded
     return 1
 
 
@@ -134,7 +138,6 @@ def _write(path: Path, tree: dict[str, Any]) -> None:
 
 
 async def _join(config: Path, node: str, token: str, *, is_new: bool) -> None:
-    from pinnace.core.base.contract.keys import NodeName
     from pinnace.core.hub.certificates import Certificates
     from pinnace.core.settings import EdgeCoreSettings
 
@@ -145,10 +148,3 @@ async def _join(config: Path, node: str, token: str, *, is_new: bool) -> None:
             f"there is a node {node} already; choose another --edgenode-name, or delete that Node if this machine replaces it"
         )
     await certificates.join()
-
-
-def _again(arguments: list[str]) -> tuple[str, list[str]]:
-    """This program and its command line with other arguments, frozen or not."""
-    if getattr(sys, "frozen", False):
-        return sys.executable, [sys.executable, *arguments]
-    return sys.executable, [sys.executable, "-m", "pinnace.core.base.cli", *arguments]

@@ -223,7 +223,7 @@ def _check_answer(answer: Answer, server: str) -> None:
     said = f"{server} answered {answer.status}: {answer.text}"
     if answer.status in (429, 502, 503, 504):
         raise LinkError(said)
-    advice = "; fetch a new token with `pinnace gettoken`" if "expired" in answer.text else ""
+    advice = "; fetch a new token with `pinnace gettoken`" if "expired" in answer.text or "signature" in answer.text else ""
     raise RefusedError(said + advice)
 
 

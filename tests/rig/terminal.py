@@ -7,16 +7,16 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pinnace.core.base.cli import command_line
 from rig.processes import free_port
 
-PINNACE = [sys.executable, "-m", "pinnace.core.base.cli"]
+PINNACE = command_line()
 SECONDS = 100
 
 

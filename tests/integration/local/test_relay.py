@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pinnace.cloud.local.ports import LOOPBACK, Chooser, free_port
+from pinnace.cloud.local.ports import LOOPBACK, Chooser, free_port, is_own
 from pinnace.cloud.local.relay import Relay
 
 
@@ -60,3 +60,8 @@ async def test_busy_ports_are_chosen_around_and_said() -> None:
         second, third = chooser.choose("the second", free), chooser.choose("the third", busy)
         assert len({free, busy, second, third}) == 4
     assert said == [f"port {free} is busy: the second takes {second}", f"port {busy} is busy: the third takes {third}"]
+
+
+def test_an_address_of_this_machine_is_told_from_one_that_is_not() -> None:
+    assert is_own(LOOPBACK)
+    assert not is_own("203.0.113.9")  # TEST-NET-3 (RFC 5737)

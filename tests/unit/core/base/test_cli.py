@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def test_its_place_for_a_shell_where_path_finds_none_or_another(tmp_path: Path, 
 
 def test_the_module_where_there_is_no_such_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place(tmp_path / "bin", monkeypatch)
-    assert cli.program() == f"{tmp_path}/bin/python -m pinnace.core.base.cli"
+    assert cli.program() == f"{tmp_path}/bin/python -P -m pinnace.core.base.cli"
 
 
 def test_a_frozen_program_is_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,3 +49,9 @@ def test_a_frozen_program_is_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "executable", str(own))
     monkeypatch.setenv("PATH", "")
     assert cli.program() == str(own)
+
+
+def test_files_of_the_working_folder_are_not_run(tmp_path: Path) -> None:
+    (tmp_path / "argparse.py").write_text("raise SystemExit('not this one')")
+    done = subprocess.run(cli.command_line("version"), cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -36,3 +36,14 @@ def test_a_machine_that_has_joined_is_not_joined_by_mistake(tmp_path: Path, caps
     config.write_text("modules: {}\n")
     assert join(tmp_path) == 3
     assert "--force" in capsys.readouterr().err
+
+
+def test_a_name_that_is_none_is_told_by_its_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert join(tmp_path, "-i", "Pi_2") == 2
+    assert "--edgenode-name: expected lower-case letters" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_edge_without_configuration_is_told_to_join(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["edgecore", "--config", str(tmp_path / "none.yaml")]) == 2
+    assert "`pinnace join` makes this machine a node" in capsys.readouterr().err
