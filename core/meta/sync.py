@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -12,7 +11,7 @@ import orjson
 from pinnace.core.base.contract.envelopes import Envelope, Operation, ack, body_text, reply
 from pinnace.core.base.contract.keys import NodeName, ResourceKey, parse_resource
 from pinnace.core.base.errors import StoreError
-from pinnace.core.base.ports import ChangeListener, ObjectChange, ObjectStore
+from pinnace.core.base.ports import ChangeListener, ObjectChange, ObjectStore, StoredObject
 
 logger = logging.getLogger(__name__)
 
@@ -61,43 +60,25 @@ class Sync:
 
     async def handle(self, envelope: Envelope) -> list[Envelope]:
         """Apply one push; returns what to answer."""
-        return await self.handle_many([envelope])
-
-    async def handle_many(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
-        """Apply pushes in one transaction; if the store refuses it, each apart. Returns the answers in order."""
-        answers: dict[int, Envelope] = {}
-        pushes: dict[int, _Push] = {}
-        ahead: dict[ResourceKey, ObjectChange] = {}
-        for index, envelope in enumerate(envelopes):
-            try:
-                push = self._read(envelope, ahead)
-            except (BadPush, StoreError) as error:
-                answers[index] = self._refuse(envelope, error)
-                continue
-            if push is None:
-                continue
-            pushes[index] = push
-            if push.change is not None and push.is_write:
-                ahead[push.change.key] = push.change
         try:
-            await self._store.apply([each.change for each in pushes.values() if each.change is not None and each.is_write])
-        except StoreError as error:
-            if len(envelopes) > 1:
-                return [answer for each in envelopes for answer in await self.handle_many([each])]
-            return [self._refuse(push.envelope, error) for push in pushes.values()]
-        for index, push in pushes.items():
-            answers[index] = await self._tell(push)
-        return [answers[index] for index in sorted(answers)]
+            push = self._read(envelope)
+            if push is None:
+                return []
+            if push.change is not None and push.is_write:
+                await self._store.apply([push.change])
+        except (BadPush, StoreError) as error:
+            return [self._refuse(envelope, error)]
+        return [await self._tell(push)]
 
-    def _read(self, envelope: Envelope, ahead: dict[ResourceKey, ObjectChange]) -> _Push | None:
-        """What the push does to the store, given the changes `ahead` of it; None for a message that is no push. Raises BadPush."""
+    def _read(self, envelope: Envelope) -> _Push | None:
+        """What the push does to the store; None for a message that is no push. Raises BadPush, StoreError."""
         key = parse_resource(envelope.resource)
         operation = envelope.operation
         if envelope.parent_id and not (operation == Operation.RESPONSE and key.kind in _ANSWERED_OBJECTS):
             return None
         if not key.name:
             raise BadPush("not the address of an object (<namespace>/<kind>/<name>)")
-        known = self._known(key, ahead)
+        known = self._store.get(key)
         text = body_text(envelope)
         if operation == Operation.PATCH:
             text, operation = _patched(known, text), Operation.UPDATE
@@ -121,13 +102,6 @@ class Sync:
         if is_same:
             return _Push(envelope, ObjectChange(Operation.UPDATE, key, version, known.body), is_write=False)
         return _Push(envelope, ObjectChange(Operation.UPDATE, key, version, text), is_write=True)
-
-    def _known(self, key: ResourceKey, ahead: dict[ResourceKey, ObjectChange]) -> ObjectChange | None:
-        coming = ahead.get(key)
-        if coming is not None:
-            return None if coming.operation == Operation.DELETE else coming
-        stored = self._store.get(key)
-        return None if stored is None else ObjectChange(Operation.UPDATE, key, stored.version, stored.body)
 
     def _remember_gone(self, key: ResourceKey, uid: str, version: str) -> None:
         if uid and version:
@@ -203,7 +177,7 @@ def _is_other(uid: str, body: bytes) -> bool:
     return bool(theirs) and theirs != uid
 
 
-def _patched(known: ObjectChange | None, text: bytes) -> bytes:
+def _patched(known: StoredObject | None, text: bytes) -> bytes:
     """A JSON merge patch (RFC 7386) applied to the stored object."""
     if known is None:
         raise BadPush("a patch of an object that is not stored")

@@ -1,1 +1,1 @@
-"""Small asyncio primitives that know nothing of Pinnace: bounded mailboxes, back-off, toggles, supervision, clocks."""
+"""Small asyncio primitives that know nothing of Pinnace: bounded lanes, back-off, supervision, clocks."""

@@ -32,9 +32,6 @@ class Verb(Enum):
     STATE_RESULT = "state/update/result"
 
 
-REQUESTS: Final = frozenset({Verb.TWIN_UPDATE, Verb.TWIN_GET, Verb.CLOUD_UPDATED, Verb.STATE_UPDATE})
-
-
 class NodeVerb(Enum):
     """What stands behind a node's name; clients publish MEMBERSHIP_GET."""
 
@@ -72,9 +69,16 @@ class NodeTopic(NamedTuple):
     verb: NodeVerb
 
 
-@lru_cache(maxsize=1024)
+CACHED_CHARACTERS: Final = 512
+"""Longer topics are not remembered: what clients publish must not fill the memory."""
+
+
 def parse_device(topic: str) -> DeviceTopic | None:
     """The device, verb and dialect of a topic; None when it is no device topic of either dialect, or a name is empty."""
+    return _remembered(topic) if len(topic) <= CACHED_CHARACTERS else _parse(topic)
+
+
+def _parse(topic: str) -> DeviceTopic | None:
     parts = topic.split("/")
     if len(parts) < 6 or parts[0] != "$hw" or parts[1] != "events" or parts[2] != "device" or not parts[3]:
         return None
@@ -85,6 +89,9 @@ def parse_device(topic: str) -> DeviceTopic | None:
     if verb is not None and parts[4]:
         return DeviceTopic(DeviceId(parts[3], parts[4]), verb, 2)
     return None
+
+
+_remembered = lru_cache(maxsize=1024)(_parse)
 
 
 def parse_node(topic: str) -> NodeTopic | None:

@@ -24,7 +24,6 @@ class FakeObjects:
         self.objects: dict[ResourceKey, StoredObject] = {}
         self.transactions: list[list[ObjectChange]] = []
         self.is_full = False
-        self.most = 1000
 
     def get(self, key: ResourceKey) -> StoredObject | None:
         return self.objects.get(key)
@@ -35,7 +34,7 @@ class FakeObjects:
     async def apply(self, changes: Sequence[ObjectChange]) -> None:
         if not changes:
             return
-        if self.is_full or len(changes) > self.most:
+        if self.is_full:
             raise StoreFull("no space left on the disk")
         self.transactions.append([*changes])
         for change in changes:
@@ -279,29 +278,3 @@ async def test_answers_are_left_alone_except_late_ones_that_hold_an_object(rig: 
     answer.parent_id = "q"
     assert is_ack(await rig.sync.handle(answer), answer)
     assert KEY in rig.store.objects
-
-
-async def test_many_in_one_transaction(rig: Rig) -> None:
-    messages = [
-        push("insert", "5", "a"),
-        push("update", "7", "b"),
-        push("update", "6", "late"),
-        push("insert", "1", resource="default/configmap/d"),
-        push("delete", "9", resource="default/configmap/d"),
-        push("insert", "x", resource="nonsense"),
-        push("update", "8", "c"),
-    ]
-    answers = await rig.sync.handle_many(messages)
-    assert [answer.parent_id for answer in answers] == [message.msg_id for message in messages]
-    assert [answer.operation for answer in answers] == ["response"] * 5 + ["error", "response"]
-    assert len(rig.store.transactions) == 1
-    assert rig.data() == "c"
-    assert list(rig.store.objects) == [KEY]
-
-
-async def test_many_that_do_not_fit_together_are_applied_one_by_one(rig: Rig) -> None:
-    rig.store.most = 1
-    messages = [push("insert", "5"), push("insert", "5", resource="default/configmap/d")]
-    answers = await rig.sync.handle_many(messages)
-    assert [answer.operation for answer in answers] == ["response"] * 2
-    assert len(rig.store.objects) == 2
