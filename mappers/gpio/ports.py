@@ -143,6 +143,7 @@ class PinSocket:
     def __init__(self, port: WatchedPort, path: Path) -> None:
         self._port = port
         self._path = path
+        self._watchers: set[asyncio.StreamWriter] = set()
 
     async def run(self) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -154,8 +155,13 @@ class PinSocket:
             raise ConfigError(f"--pin-socket: {self._path}: {error.strerror or error}") from error
         finally:
             os.umask(previous)
-        async with server:
-            await server.serve_forever()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            server.close()
+            for writer in self._watchers:  # from Python 3.12 on a server is not closed before they are
+                writer.transport.abort()
+            await server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         lines: asyncio.Queue[bytes] = asyncio.Queue(WATCHER_BOUND)
@@ -165,6 +171,7 @@ class PinSocket:
                 lines.get_nowait()
             lines.put_nowait(line)
 
+        self._watchers.add(writer)
         changed(self._port.line())
         self._port.on_change.append(changed)
         gone = asyncio.ensure_future(reader.read())
@@ -181,6 +188,7 @@ class PinSocket:
             logger.debug("gpio.watcher-gone")
         finally:
             gone.cancel()
+            self._watchers.discard(writer)
             with contextlib.suppress(ValueError):
                 self._port.on_change.remove(changed)
             writer.close()
