@@ -22,7 +22,7 @@ DIRECTIVES = {
     "wraparound": False,
     "cdivision": True,
     "initializedcheck": False,
-    "binding": True,
+    "binding": False,
     "embedsignature": True,
     "autotestdict": False,
     "freethreading_compatible": True,

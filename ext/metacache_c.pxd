@@ -23,11 +23,11 @@ cdef _Entry _new_entry(str name)
 @cython.locals(order=list, entries=dict, name=str)
 cdef list _in_order(_Space space)
 
-@cython.locals(found=list, key=str, value=str)
-cdef tuple _flat(labels)
+@cython.locals(found=list, key=str, value=str, at=Py_ssize_t)
+cdef tuple _flat(dict labels)
 
 @cython.locals(key=str, value=str, at=Py_ssize_t, size=Py_ssize_t)
-cdef bint _is_flat(tuple flat, labels) except -1
+cdef bint _is_flat(tuple flat, dict labels) except -1
 
 @cython.locals(pair=tuple, key=str, value=str, at=Py_ssize_t, size=Py_ssize_t)
 cdef bint _has_all(tuple labels, list wanted) except -1
@@ -62,7 +62,7 @@ cdef class MetaCache:
     cdef int _shrink(self) except -1
 
     @cython.locals(kind=str, namespace=str, name=str, space=_Space, entry=_Entry)
-    cpdef put(self, key, str version, bytes body, labels=*)
+    cpdef put(self, key, str version, bytes body, dict labels=*)
 
     @cython.locals(entry=_Entry)
     cpdef bint restore(self, key, str version, bytes body) except -1

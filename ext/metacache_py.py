@@ -59,7 +59,7 @@ def _in_order(space: _Space) -> list[_Entry]:
     return order
 
 
-def _flat(labels: Mapping[str, str]) -> tuple[str, ...]:
+def _flat(labels: dict[str, str]) -> tuple[str, ...]:
     """(key, value, key, value, ...): a third of what a dict takes."""
     found = []
     for key, value in labels.items():
@@ -68,7 +68,7 @@ def _flat(labels: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _is_flat(flat: tuple[str, ...], labels: Mapping[str, str]) -> bool:
+def _is_flat(flat: tuple[str, ...], labels: dict[str, str]) -> bool:
     """Whether `flat` already is what `_flat` would make: labels seldom change."""
     size = len(flat)
     if 2 * len(labels) != size:
@@ -179,7 +179,7 @@ class MetaCache:
             self._take_body(oldest)
             self.evicted += 1
 
-    def put(self, key: tuple[str, str, str], version: str, body: bytes, labels: Mapping[str, str] | None = None) -> None:
+    def put(self, key: tuple[str, str, str], version: str, body: bytes, labels: dict[str, str] | None = None) -> None:
         """Add or replace an object. The bodies used longest ago go when the bound is passed; this one too when it alone is over it."""
         kind, namespace, name = key
         space = self._space(kind, namespace)

@@ -106,7 +106,6 @@ cdef class _Reader:
     @cython.locals(data="const unsigned char*", at=Py_ssize_t, byte="unsigned char", digits=Py_ssize_t)
     cdef Py_ssize_t escape(self) except -1
 
-    @cython.locals(raw=bytes)
     cdef str characters(self)
 
     cdef bytes piece(self)
@@ -158,7 +157,7 @@ cdef class _Reader:
     @cython.locals(more=bint)
     cdef object twin(self, _Change change)
 
-    @cython.locals(found=dict, last=bytes, name=bytes, change=_Change, is_sorted=bint, more=bint)
+    @cython.locals(changes=list, found=dict, last=bytes, name=bytes, change=_Change, is_sorted=bint, more=bint)
     cdef list twins(self)
 
     @cython.locals(text=str)
@@ -166,6 +165,9 @@ cdef class _Reader:
 
     @cython.locals(changes=list, more=bint)
     cdef list update(self)
+
+@cython.locals(reader=_Reader)
+cdef _Reader _reader(bytes payload, bint is_strict)
 
 @cython.final
 cdef class _Twin:

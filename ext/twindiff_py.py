@@ -107,7 +107,7 @@ def _quote(text: str) -> bytes:
 
 def _number(value: int) -> bytes:
     """A whole number as text."""
-    return str(value).encode()
+    return f"{value}".encode()
 
 
 class _Change:
@@ -150,25 +150,19 @@ def _change(name: bytes) -> _Change:
 class _Reader:
     """Reads one message. A zero byte after its end stops every scan, as none may stand in JSON."""
 
-    def __init__(self, payload: bytes, is_strict: bool) -> None:
-        if not payload.isascii():
-            try:
-                payload.decode()
-            except UnicodeDecodeError as error:
-                raise TwinError(f"the message is no UTF-8 at byte {error.start}") from None
-        self.text = payload + b"\0"
-        self.data = self.text
-        self.end = len(payload)
-        self.at = 0
-        self.start = 0
-        self.stop = 0
-        self.is_plain = True
-        self.is_word = True
-        self.is_strict = is_strict
-        self.first = 0
-        self.second = 0
-        self.value_at = 0
-        self.event_id = ""
+    text: bytes
+    data: bytes
+    end: int
+    at: int
+    start: int
+    stop: int
+    is_plain: bool
+    is_word: bool
+    is_strict: bool
+    first: int
+    second: int
+    value_at: int
+    event_id: str
 
     def refusal(self, wanted: str) -> TwinError:
         return TwinError(f"{wanted} expected at byte {self.at} of the message")
@@ -236,8 +230,9 @@ class _Reader:
 
     def characters(self) -> str:
         """The string read last."""
-        raw = self.data[self.start : self.stop]
-        return raw.decode() if self.is_plain else _unescape(raw)
+        if self.is_plain:
+            return self.data[self.start : self.stop].decode()
+        return _unescape(self.data[self.start : self.stop])
 
     def piece(self) -> bytes:
         """The string read last in the form that values are compared in."""
@@ -534,7 +529,7 @@ class _Reader:
 
     def twins(self) -> list[_Change]:
         """Read the map of twins: the changes in the order of their names."""
-        found = {}
+        changes = []
         last = b""
         is_sorted = True
         more = self.opens()
@@ -550,14 +545,15 @@ class _Reader:
                 self.twin(change)
             except TwinError as error:
                 raise TwinError(f"property {name.decode()}: {error}") from None
-            found[name] = change
+            changes.append(change)
             is_sorted = is_sorted and last < name
             last = name
-            if len(found) > _MAX_TWINS:
+            if len(changes) > _MAX_TWINS:
                 raise TwinError(f"more than {MAX_TWINS} properties")
             more = self.goes_on()
         if is_sorted:
-            return list(found.values())
+            return changes
+        found = {change.name: change for change in changes}
         return [found[name] for name in sorted(found)]
 
     def check_name(self) -> None:
@@ -590,6 +586,30 @@ class _Reader:
         if changes is None:
             raise TwinError("the message has no twin")
         return changes
+
+
+def _reader(payload: bytes, is_strict: bool) -> _Reader:
+    """A reader at the beginning of `payload`. Raises TwinError when that is no UTF-8."""
+    if not payload.isascii():
+        try:
+            payload.decode()
+        except UnicodeDecodeError as error:
+            raise TwinError(f"the message is no UTF-8 at byte {error.start}") from None
+    reader = _Reader.__new__(_Reader)
+    reader.text = payload + b"\0"
+    reader.data = reader.text
+    reader.end = len(payload)
+    reader.at = 0
+    reader.start = 0
+    reader.stop = 0
+    reader.is_plain = True
+    reader.is_word = True
+    reader.is_strict = is_strict
+    reader.first = 0
+    reader.second = 0
+    reader.value_at = 0
+    reader.event_id = ""
+    return reader
 
 
 def _is_word(piece: bytes) -> bool:
@@ -678,14 +698,10 @@ class _Twin:
         self.tail = (b'"optional":true' if self.optional else b'"optional":false') + b',"metadata":{"type":"' + kind + b'"}'
 
     def set_desired_version(self) -> None:
-        self.expected_version = b"".join(
-            (b',"expected_version":{"cloud":', _number(self.desired_cloud), b',"edge":', _number(self.desired_edge), b"}")
-        )
+        self.expected_version = f',"expected_version":{{"cloud":{self.desired_cloud},"edge":{self.desired_edge}}}'.encode()
 
     def set_reported_version(self) -> None:
-        self.actual_version = b"".join(
-            (b',"actual_version":{"cloud":', _number(self.reported_cloud), b',"edge":', _number(self.reported_edge), b"}")
-        )
+        self.actual_version = f',"actual_version":{{"cloud":{self.reported_cloud},"edge":{self.reported_edge}}}'.encode()
 
     def settle(self) -> None:
         """Put the pieces together after a change."""
@@ -771,7 +787,7 @@ class DeviceTwins:
         for label, row in rows.items():
             change = _change(label.encode())
             try:
-                reader = _Reader(row, False)
+                reader = _reader(row, False)
                 reader.twin(change)
             except TwinError as error:
                 failed[label] = str(error)
@@ -802,7 +818,7 @@ class DeviceTwins:
 
     def apply_update(self, payload: bytes, now: int) -> records.Outcome:
         """Take a client's `twin/update`, all of it or nothing. Raises TwinError."""
-        reader = _Reader(payload, True)
+        reader = _reader(payload, True)
         try:
             changes = reader.update()
             self._check(changes)
@@ -926,7 +942,7 @@ class DeviceTwins:
         A `version` that is not negative says that `payload` names all desired values of the Device of that version, so that the cloud
         wants nothing of the others any more. Raises TwinError when nothing can be read.
         """
-        reader = _Reader(payload, False)
+        reader = _reader(payload, False)
         changes = reader.update()
         outcome = records.new_outcome(reader.event_id)
         document = [_OPENING]
