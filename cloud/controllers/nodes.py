@@ -38,6 +38,8 @@ ADDRESS_ANNOTATION = "cloudcore"
 """Which cloudcore a node is connected to: its address."""
 RESTRICTED = "node-restriction.kubernetes.io"
 """Labels of this domain and below say where trusted work may go; a node must not set them on itself (Kubernetes API, NodeRestriction)."""
+_MAY_TOUCH_METADATA = (b'"metadata"', b'"$patch"', b'"$retainKeys"', b"\\u")
+"""A status patch without any of these leaves metadata alone. The last stands for escapes, behind which the others may hide."""
 
 
 def node_digest(node: Object) -> str:
@@ -106,8 +108,7 @@ class NodeController:
 
     async def _insert(self, node: NodeName, message: Envelope) -> Envelope:
         body = _object(load_body(message))
-        metadata = {**_unrestricted(body), "name": node}
-        metadata.pop("creationTimestamp", None)
+        metadata = {**_own(body), "name": node}
         if self._address:
             metadata["annotations"] = {**(metadata.get("annotations") or {}), ADDRESS_ANNOTATION: self._address}
         try:
@@ -122,8 +123,7 @@ class NodeController:
 
     async def _update(self, node: NodeName, message: Envelope) -> Envelope:
         """Labels and annotations of the sent Node go into the live one."""
-        metadata = _unrestricted(_object(load_body(message)))
-        patch = {"metadata": {key: metadata[key] for key in ("labels", "annotations") if metadata.get(key)}}
+        patch = {"metadata": _own(_object(load_body(message)))}
         try:
             made = await self._api.patch(NODES, node, patch, content_type=STRATEGIC)
         except PinnaceError as error:
@@ -145,9 +145,9 @@ class NodeController:
             return [self._refused(message, node, key, NODES)]
         try:
             patch = body_text(message)
-            if RESTRICTED.encode() in patch or b"\\u" in patch:  # rare enough to be looked at closely
+            if any(each in patch for each in _MAY_TOUCH_METADATA):  # rare enough to be looked at closely
                 content = _object(load_body(message))
-                patch = orjson.dumps(content | ({"metadata": _unrestricted(content)} if "metadata" in content else {}))
+                patch = orjson.dumps({"metadata": _own(content), "status": content.get("status") or {}})
             made = await self._api.patch(NODES, node, patch, content_type=STRATEGIC, subresource="status")
         except PinnaceError as error:
             return [failed_answer(message, status_of_error(error), zero_object(NODES))]
@@ -172,8 +172,7 @@ class NodeController:
         return [ok_answer(message, resource_version=version, resource=resource)]
 
     async def _insert_old(self, node: NodeName, body: Object) -> str:
-        metadata = {key: value for key, value in _unrestricted(body).items() if key in {"labels", "annotations"}}
-        metadata["name"] = node
+        metadata = {**_own(body), "name": node}
         metadata["labels"] = {**(metadata.get("labels") or {}), EDGE_NODE_LABEL: ""}
         try:
             made = await self._api.create(NODES, {**typed(body, NODES), "metadata": metadata})
@@ -222,14 +221,16 @@ def _object(value: Any) -> Object:
     return value
 
 
-def _unrestricted(node: Object) -> Object:
-    """The metadata of a Node without the labels it must not give itself."""
+def _own(node: Object) -> Object:
+    """What a Node says of itself in its metadata: labels and annotations, without labels it must not set, change or remove, and without a
+    strategic merge's directives (`$patch`), which would remove them all."""
     metadata = _object(node.get("metadata") or {})
-    labels = metadata.get("labels")
-    if not isinstance(labels, dict):
-        return metadata
-    domains = {key: key.partition("/")[0] for key in labels}
-    return {**metadata, "labels": {key: value for key, value in labels.items() if not f".{domains[key]}".endswith(f".{RESTRICTED}")}}
+    given = {part: metadata[part] for part in ("labels", "annotations") if isinstance(metadata.get(part), dict)}
+    return {part: {key: value for key, value in each.items() if not _is_kept_from_nodes(key)} for part, each in given.items() if each}
+
+
+def _is_kept_from_nodes(key: str) -> bool:
+    return key.startswith("$") or f".{key.partition('/')[0]}".endswith(f".{RESTRICTED}")
 
 
 def _extended(resources: Object) -> Object:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from pinnace.cloud.kube.resources import CLUSTER_OBJECT_SYNCS, EVENTS, LEASES, NODES
 
 EDGE = "edge-1"
@@ -171,3 +173,34 @@ async def test_a_node_cannot_give_itself_restricted_labels(world: Any) -> None:
         labels = (await world.api.get(NODES, EDGE))["metadata"]["labels"]
         assert {"zone", "via", "updated"} <= labels.keys()
         assert not [key for key in labels if "node-restriction" in key]
+
+
+@pytest.mark.parametrize(
+    ("operation", "kind", "content"),
+    [
+        ("patch", "nodepatch", '{"metadata":{"labels":null}}'),
+        ("patch", "nodepatch", '{"metadata":{"labels":{"node-restriction.kubernetes.io/zone":null}}}'),
+        ("patch", "nodepatch", '{"metadata":{"labels":{"$patch":"replace","a":"b"}}}'),
+        ("patch", "nodepatch", '{"metadata":{"labels":{"\\u0024patch":"replace"}}}'),
+        ("patch", "nodepatch", '{"metadata":{"$patch":"replace","name":"edge"}}'),
+        ("patch", "nodepatch", '{"$patch":"replace","metadata":{"name":"edge"}}'),
+        ("patch", "nodepatch", '{"$retainKeys":["status"],"status":{}}'),
+        ("update", "node", {"metadata": {"labels": {"$patch": "replace", "a": "b"}}}),
+        ("update", "node", {"metadata": {"labels": {"node-restriction.kubernetes.io/zone": None}}}),
+    ],
+)
+async def test_a_node_cannot_take_restricted_labels_off_itself(world: Any, operation: str, kind: str, content: Any) -> None:
+    async with world.connected(EDGE) as node:
+        await world.api.patch(NODES, EDGE, {"metadata": {"labels": {"node-restriction.kubernetes.io/zone": "a"}}})
+        await node.ask(operation, f"null/{kind}/{EDGE}", content)
+        assert (await world.api.get(NODES, EDGE))["metadata"]["labels"]["node-restriction.kubernetes.io/zone"] == "a"
+
+
+async def test_a_node_cannot_make_itself_undeletable(world: Any) -> None:
+    node = await world.node(EDGE)
+    async with node.connected(world.cloud.websocket_port):
+        body = {"metadata": {"name": EDGE, "finalizers": ["stay.example/for-ever"], "labels": {"a": "b"}}, "spec": {}, "status": {}}
+        await node.ask("insert", f"null/node/{EDGE}", body)
+        metadata = (await world.api.get(NODES, EDGE))["metadata"]
+        assert metadata["labels"]["a"] == "b"
+        assert "finalizers" not in metadata
