@@ -81,6 +81,7 @@ def make_tls(folder: Path, *, host: str = "127.0.0.1") -> TestTls:
         )
         signer = issuer[1] if issuer else key
         made = made.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+        made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         if issuer is None:
             usage = dict.fromkeys(
                 ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only"), False
