@@ -36,6 +36,7 @@ class Child:
         self._is_ready = is_ready
         self._process: asyncio.subprocess.Process | None = None
         self.identity: Process | None = None
+        self._log_begin = 0
 
     async def start(self) -> None:
         """Start it and return when it is ready. Raises ChildFailed."""
@@ -50,6 +51,7 @@ class Child:
         ready = ["--ready-fd", str(write)] if self._says_ready else []
         try:
             with self.log.open("ab") as out:
+                self._log_begin = out.tell()
                 self._process = await asyncio.create_subprocess_exec(
                     *self._command,
                     *ready,
@@ -117,9 +119,9 @@ class Child:
                     return
 
     def tail(self, lines: int) -> list[str]:
-        """The last lines of its log."""
+        """The last lines that this process, no earlier one, wrote into its log."""
         try:
-            return self.log.read_text(errors="replace").splitlines()[-lines:]
+            return self.log.read_bytes()[self._log_begin :].decode(errors="replace").splitlines()[-lines:]
         except OSError:
             return []
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from pinnace.core.base.cli import command_line, program
 from pinnace.core.base.contract.keys import NODE_NAME, NodeName
-from pinnace.core.base.errors import ConfigError, RefusedError
+from pinnace.core.base.errors import ConfigError, LinkError, RefusedError
 from pinnace.core.base.observe import logs
 from pinnace.core.base.settings.loader import load
 
@@ -57,6 +57,10 @@ def run(args: argparse.Namespace) -> int:
     try:
         asyncio.run(_join(fresh, node, _token(args), is_new=not args.force))
         fresh.replace(config)
+    except LinkError as error:
+        raise LinkError(
+            f"{error}; does cloudcore run there, may other machines reach it, and is {args.certport} its bootstrap port (--certport)?"
+        ) from error
     finally:
         fresh.unlink(missing_ok=True)
     start = ["edgecore", "--config", str(config)]

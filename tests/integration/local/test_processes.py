@@ -51,8 +51,10 @@ async def test_a_child_is_ready_when_it_says_so_and_ends_when_told(tmp_path: Pat
 )
 async def test_a_child_that_ends_at_once_is_told_with_its_last_words(tmp_path: Path, code: str, how: str) -> None:
     log = tmp_path / "log"
+    log.write_text("an earlier run\n")
     with pytest.raises(ChildFailed) as raised:
         await Child("sleeper", python(code), log).start()
+    assert "an earlier run" not in str(raised.value)
     assert str(raised.value).startswith("sleeper ")
     for each in (how, str(log), "no luck"):
         assert each in str(raised.value)

@@ -27,6 +27,7 @@ def test_failing_to_join_changes_nothing(tmp_path: Path, was_there: bool, capsys
     assert [each.read_text() for each in config.parent.iterdir()] == ["modules: {}\n"] * was_there
     said = "".join(capsys.readouterr())
     assert "cannot be reached" in said
+    assert "bootstrap port (--certport)?" in said
     assert TOKEN.rpartition(".")[2] not in said
 
 
