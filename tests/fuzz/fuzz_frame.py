@@ -40,6 +40,27 @@ TOKENS = [
 ]  # fmt: skip
 
 
+def number(source: random.Random) -> int:
+    """A number of 64 bits, at the edge of a length or of a type more often than not."""
+    edge = 1 << source.choice((0, 7, 14, 31, 32, 62, 63, 64))
+    return source.choice((edge - 1, edge, edge + 1, source.getrandbits(64))) % 2**64
+
+
+def made(source: random.Random) -> bytes:
+    """A frame of fields known and unknown, in any order and often, with numbers of every size."""
+
+    def fields(texts: int) -> list[protobuf.Field]:
+        found: list[protobuf.Field] = []
+        for _ in range(source.randrange(5)):
+            key = source.choice((3, 4, source.randint(1, 7), 1 + number(source) % (2**61 - 1)))
+            is_number = key in (3, 4) if key <= texts else source.randrange(2)
+            found.append((key, number(source) if is_number else source.choice((b"", b"a", "é".encode(), b"x" * 130))))
+        return found
+
+    parts = [(1, protobuf.written(fields(7))), (2, protobuf.written(fields(0))), (3, b"{}"), *fields(0)]
+    return protobuf.frame(protobuf.written(source.sample(parts, source.randint(1, len(parts)))))
+
+
 def read(build: Any, stream: bytes, cuts: list[int]) -> list[Envelope | str]:
     """The messages of a stream that comes in pieces, and the error it ends in."""
     reader = build.FrameReader()
@@ -53,7 +74,7 @@ def read(build: Any, stream: bytes, cuts: list[int]) -> list[Envelope | str]:
 
 
 def case(source: random.Random) -> None:
-    stream = mutated(source, SAMPLES, TOKENS)
+    stream = mutated(source, source.choice((SAMPLES, [made(source)])), TOKENS)
     if source.randrange(2):  # whole frames with damaged payloads get further than damaged heads
         stream = protobuf.frame(stream[10:]) + source.choice(SAMPLES)
     cuts = sorted(source.randint(0, len(stream)) for _ in range(source.randrange(6)))
