@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
 
@@ -57,6 +57,17 @@ class Journal:
         async with self._changed:
             self._latest[key] = sighting
             self._all.append(sighting)
+            self.version += 1
+            self._changed.notify_all()
+
+    async def forget(self, place: Place, *, but: Collection[str] = ()) -> None:
+        """A place shows no lamps any more except these."""
+        gone = [key for key in self._latest if key[0] is place and key[1] not in but]
+        if not gone:
+            return
+        async with self._changed:
+            for key in gone:
+                del self._latest[key]
             self.version += 1
             self._changed.notify_all()
 

@@ -52,23 +52,24 @@ async def watch_devices(api: KubeApi, namespace: str, name: str, journal: Journa
     while True:
         try:
             items, version = await api.list(DEVICES, namespace)
-            for each in items:
-                await _note_device(each, name, journal)
+            found = [each for each in items if each["metadata"]["name"] == name]
+            await _note_device(found[0] if found else {}, journal)
             async for event in api.watch(DEVICES, namespace, resource_version=version):
-                if event.type in {"ADDED", "MODIFIED"}:
-                    await _note_device(event.object, name, journal)
+                if event.type in {"ADDED", "MODIFIED", "DELETED"} and event.object["metadata"]["name"] == name:
+                    await _note_device({} if event.type == "DELETED" else event.object, journal)
                 backoff.reset()
         except (LinkError, RemoteError) as error:
             logger.debug("up.watch-ended error=%s", error)
         await asyncio.sleep(backoff.next())
 
 
-async def _note_device(device: Object, name: str, journal: Journal) -> None:
-    metadata, now = device["metadata"], time.time()
-    if metadata["name"] != name:
-        return
+async def _note_device(device: Object, journal: Journal) -> None:
+    """Note a Device; {} is one that is gone."""
+    now, version = time.time(), str((device.get("metadata") or {}).get("resourceVersion", ""))
+    await journal.forget(Place.WANTED, but=desired_of(device))
+    await journal.forget(Place.SHOWN, but=reported_of(device))
     for lamp, value in desired_of(device).items():
-        await journal.note(Sighting(Place.WANTED, lamp, value, now, str(metadata.get("resourceVersion", ""))))
+        await journal.note(Sighting(Place.WANTED, lamp, value, now, version))
     for lamp, reported in _reported(device):
         edge_version = str((reported.get("metadata") or {}).get("edgeVersion", ""))
         await journal.note(Sighting(Place.SHOWN, lamp, str(reported["value"]), now, edge_version))

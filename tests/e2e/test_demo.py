@@ -97,6 +97,11 @@ def test_up_status_kubectl_down(tmp_path: Path) -> None:
 
         second_machine(tmp_path / "pi2", terminal, kubeconfig)
 
+        printed = len(terminal.lines)
+        delete = ["kubectl", "--kubeconfig", kubeconfig, "delete", "device", "traffic-light-instance-01"]
+        subprocess.run(delete, check=True, capture_output=True, timeout=SECONDS)
+        until(lambda: any(re.match(" red +desired – +reported –$", each[1:]) for each in terminal.lines[printed:]))
+
         down = pinnace("down", "--dir", str(folder))
         assert (down.returncode, down.stdout.startswith("ended up ")) == (0, True), down
         assert terminal.wait() == 0

@@ -77,6 +77,18 @@ async def test_the_same_value_again_is_no_news() -> None:
     assert journal.since(0, "red") == WAY[:1]
 
 
+async def test_what_a_place_shows_no_more_is_forgotten() -> None:
+    journal = await journal_of(*WAY, Sighting(Place.SHOWN, "green", "ON", 101.0))
+    version = journal.version
+    await journal.forget(Place.SHOWN, but={"red", "green"})
+    assert journal.version == version
+    await journal.forget(Place.SHOWN, but={"green"})
+    await journal.changed(version)
+    assert journal.latest(Place.SHOWN, "red") is None
+    assert journal.latest(Place.SHOWN, "green") is not None
+    assert journal.latest(Place.PIN, "red") == WAY[2]
+
+
 async def test_waiting_ends_with_the_sighting_or_says_what_was_not_seen() -> None:
     journal = Journal()
     waiting = asyncio.create_task(journal.sees(Place.PIN, "red", "ON", seconds=20))
