@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
+from pinnace.cloud.controllers.reported import belongs_to
 from pinnace.cloud.kube.resources import DEVICE_STATUSES, DEVICES
 from pinnace.cloud.ports import KubeApi, Object
 from pinnace.cloud.watch import Change, KeyWorkers, ObjectCache
@@ -31,9 +31,8 @@ class StatusMirror:
         self._api = api
         self._devices = devices
         self._statuses = statuses
-        self._linger = linger
         self._accepted: dict[Identity, tuple[Object, str]] = {}
-        self.workers: KeyWorkers[Identity] = KeyWorkers("device.mirror", self._reconcile)
+        self.workers: KeyWorkers[Identity] = KeyWorkers("device.mirror", self._reconcile, linger=linger)
         devices.on_change(self._device_changed)
         statuses.on_change(self._status_changed)
 
@@ -46,11 +45,12 @@ class StatusMirror:
 
     def _status_changed(self, change: Change) -> None:
         device = self._devices.get(*change.key)
-        if device is not None and (change.new is None or (change.new.get("status") or {}) != mirrored(device)):
+        if device is not None and (
+            change.new is None or (change.new.get("status") or {}) != mirrored(device) or not belongs_to(change.new, device)
+        ):
             self.workers.touch(change.key)
 
     async def _reconcile(self, key: Identity) -> None:
-        await asyncio.sleep(self._linger)
         await self._statuses.synced()  # or everything would be made anew
         device = self._devices.get(*key)
         if device is None or "deletionTimestamp" in device["metadata"]:
@@ -63,10 +63,13 @@ class StatusMirror:
         changes = {
             field: wanted.get(field) for field in wanted.keys() | (shown.keys() & set(_FIELDS)) if shown.get(field) != wanted.get(field)
         }
-        if not changes or self._accepted.get(key) == (wanted, live["metadata"].get("resourceVersion")):
+        patch: Object = {"status": changes} if changes else {}
+        if not belongs_to(live, device):  # or it would be collected with the Device that had the name before
+            patch["metadata"] = {"ownerReferences": [_owner(device)]}
+        if not patch or self._accepted.get(key) == (wanted, live["metadata"].get("resourceVersion")):
             return  # the second: its schema does not take all of it
         try:
-            made = await self._api.patch(DEVICE_STATUSES, key.name, {"status": changes}, key.namespace)
+            made = await self._api.patch(DEVICE_STATUSES, key.name, patch, key.namespace)
             self._accepted[key] = (wanted, made["metadata"].get("resourceVersion", ""))
         except RemoteError as error:
             if error.code != 404:
@@ -74,10 +77,7 @@ class StatusMirror:
             await self._create(key, device, wanted)
 
     async def _create(self, key: Identity, device: Object, status: Object) -> None:
-        owner = {
-            "apiVersion": DEVICES.api_version, "kind": DEVICES.kind, "name": key.name, "uid": device["metadata"]["uid"],
-            "controller": True, "blockOwnerDeletion": False,
-        }  # fmt: skip
+        owner = _owner(device)
         body: Object = {
             "apiVersion": DEVICE_STATUSES.api_version,
             "kind": DEVICE_STATUSES.kind,
@@ -90,3 +90,10 @@ class StatusMirror:
             if error.reason != "AlreadyExists":
                 raise
             await self._api.patch(DEVICE_STATUSES, key.name, {"metadata": {"ownerReferences": [owner]}, "status": status}, key.namespace)
+
+
+def _owner(device: Object) -> Object:
+    return {
+        "apiVersion": DEVICES.api_version, "kind": DEVICES.kind, "name": device["metadata"]["name"], "uid": device["metadata"]["uid"],
+        "controller": True, "blockOwnerDeletion": False,
+    }  # fmt: skip

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from pinnace.cloud.kube.resources import DEVICES
 from pinnace.cloud.ports import Object
 
 REFRESH_MS: Final = 60_000
@@ -112,6 +113,12 @@ def shown(device: Object) -> dict[str, Report]:
                 observed=observed,
             )
     return found
+
+
+def belongs_to(status: Object, device: Object) -> bool:
+    """Whether a DeviceStatus is this Device's, not that of an earlier one of its name which is about to be collected."""
+    owners = [each.get("uid") for each in status["metadata"].get("ownerReferences") or () if each.get("kind") == DEVICES.kind]
+    return not owners or device["metadata"]["uid"] in owners
 
 
 def known_properties(device: Object, model: Object | None) -> set[str]:

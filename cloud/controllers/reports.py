@@ -13,6 +13,7 @@ from pinnace.cloud.controllers.devices import DeviceController
 from pinnace.cloud.controllers.reported import (
     Report,
     StateReport,
+    belongs_to,
     known_properties,
     merge,
     overwritten,
@@ -208,7 +209,7 @@ class ReportController:
     def _status_changed(self, change: Change) -> None:
         """The mirror remembers reports too; it counts when this process does not know better."""
         device = self._cache.get(*change.key)
-        if change.new is None or device is None:
+        if change.new is None or device is None or not belongs_to(change.new, device):
             return
         entry = self._entry(change.key)
         if merge({name: each for name, each in shown(change.new).items() if each.timestamp and name not in entry.known}, entry.known):

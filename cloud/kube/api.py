@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import logging
 import random
+import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
@@ -27,6 +28,8 @@ REQUEST_SECONDS = 30.0
 WATCH_SECONDS = 290
 """How long a watch is asked to last, at least; up to a third is added so that watches do not end together."""
 CONNECTIONS = 100
+_PROBES = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
+"""Seconds of quiet before a connection is probed, seconds between probes, and how many unanswered ones end it."""
 _JSON = "application/json"
 
 
@@ -84,6 +87,16 @@ def _is_loopback(url: str) -> bool:
     return host == "localhost"
 
 
+def _watched_socket(address: tuple[Any, ...]) -> socket.socket:
+    """A socket that notices when the other machine is gone without a word: a quiet watch would wait for minutes on it."""
+    family, kind, proto = address[:3]
+    made = socket.socket(family, kind, proto)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _PROBES:
+        made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
+
+
 class HttpKubeApi:
     """Implements `ports.KubeApi` on one pool of kept-alive connections. Use it as an asynchronous context."""
 
@@ -95,7 +108,9 @@ class HttpKubeApi:
     async def __aenter__(self) -> HttpKubeApi:
         self._session = aiohttp.ClientSession(
             self._access.url,
-            connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=60, ssl=self._access.context or True),
+            connector=aiohttp.TCPConnector(
+                limit=CONNECTIONS, keepalive_timeout=60, ssl=self._access.context or True, socket_factory=_watched_socket
+            ),
             headers={"Accept": _JSON, "User-Agent": self._agent},
             timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
             auto_decompress=True,

@@ -26,11 +26,20 @@ class KeyWorkers(Generic[K]):
     """
 
     def __init__(
-        self, name: str, reconcile: Reconcile[K], *, parallel: int = 32, first_retry: float = 0.2, last_retry: float = 30.0
+        self,
+        name: str,
+        reconcile: Reconcile[K],
+        *,
+        parallel: int = 32,
+        linger: float = 0.0,
+        first_retry: float = 0.2,
+        last_retry: float = 30.0,
     ) -> None:
+        """`linger` seconds pass between a touch and its round, so that many touches make one; waiting keys are not among the `parallel`."""
         self._name = name
         self._reconcile = reconcile
         self._slots = asyncio.Semaphore(parallel)
+        self._linger = linger
         self._retry = (first_retry, last_retry)
         self._touched: dict[K, asyncio.Event] = {}
         self._tasks: dict[K, asyncio.Task[None]] = {}
@@ -70,6 +79,8 @@ class KeyWorkers(Generic[K]):
         backoff: Backoff | None = None
         try:
             while event.is_set():
+                if self._linger:
+                    await asyncio.sleep(self._linger)
                 event.clear()
                 try:
                     async with self._slots:

@@ -117,6 +117,28 @@ async def test_the_mirror_follows_and_heals(cloud: Any) -> None:
     await until(lambda: (mirrored() or {}).get("status") == {"twins": twins, "state": "online"})
 
 
+async def test_what_an_earlier_device_of_the_name_showed_is_not_taken_over(cloud: Any) -> None:
+    """A Device made anew while its predecessor's DeviceStatus waits for the collector."""
+    await cloud.close()
+    owner = {"apiVersion": "devices.kubeedge.io/v1beta1", "kind": "Device", "name": "d", "uid": "earlier", "controller": True}
+    twins = [{"propertyName": "red", "reported": {"value": "ON", "metadata": {"timestamp": "5"}}}]
+    earlier = {"metadata": {"name": "d", "namespace": "default", "uid": "s", "ownerReferences": [owner]}, "status": {"twins": twins}}
+    again = type(cloud)()
+    again.kube.put(
+        DEVICES, {"metadata": {"name": "d", "namespace": "default", "uid": "device-uid"}, "spec": {"properties": [{"name": "red"}]}}
+    )
+    again.kube.put(DEVICE_STATUSES, earlier)
+    await again.start()
+    async with asyncio.timeout(10):
+        while again.kube.find(DEVICE_STATUSES, "d", "default")["metadata"]["ownerReferences"][0]["uid"] != "device-uid":
+            await asyncio.sleep(0)
+    await again.mirror.workers.idle()
+    await again.reports.workers.idle()
+    assert "twins" not in (again.kube.find(DEVICES, "d", "default").get("status") or {})
+    assert "twins" not in again.kube.find(DEVICE_STATUSES, "d", "default")["status"]
+    await again.close()
+
+
 def test_sync_objects_are_named_by_node_and_uid() -> None:
     known = parse_sync(
         {

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import orjson
 import pytest
 from aiohttp import web
 
 from pinnace.cloud.kube import HttpKubeApi, load_access
+from pinnace.cloud.kube import api as api_module
 from pinnace.cloud.kube.api import ApiFailure, path_of, status_of
 from pinnace.cloud.kube.resources import CONFIG_MAPS, DEVICES, NODES
 from pinnace.core.base.errors import LinkError, RemoteError
@@ -64,6 +67,26 @@ async def test_what_answers_without_json_is_no_api() -> None:
     async with answering(handler) as api:
         with pytest.raises(LinkError, match="answered 200 with no JSON"):
             await api.get(NODES, "n")
+
+
+async def test_a_server_that_is_gone_without_a_word_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[socket.socket] = []
+    original = api_module._watched_socket
+
+    def noting(address: tuple[Any, ...]) -> socket.socket:
+        made.append(original(address))
+        return made[-1]
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"kind": "Node"})
+
+    monkeypatch.setattr(api_module, "_watched_socket", noting)
+    async with answering(handler) as api:
+        await api.get(NODES, "n")
+        (one,) = made
+        assert one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        quiet, between, count = (one.getsockopt(socket.IPPROTO_TCP, each) for each, _ in api_module._PROBES)
+        assert quiet + between * count <= 30
 
 
 async def test_a_list_is_read_page_by_page() -> None:

@@ -33,6 +33,35 @@ async def test_touches_during_a_round_make_one_more() -> None:
     assert len(workers) == 0
 
 
+async def test_many_keys_linger_at_once_and_each_has_one_round_for_many_touches() -> None:
+    rounds: list[int] = []
+    lingering, over = asyncio.Event(), asyncio.Event()
+    slept: list[float] = []
+
+    async def reconcile(key: int) -> None:
+        rounds.append(key)
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 100:
+            lingering.set()
+        await over.wait()
+
+    workers = KeyWorkers("test", reconcile, parallel=2, linger=0.2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pinnace.cloud.watch.workers.asyncio.sleep", sleep)
+        for key in range(100):
+            workers.touch(key)
+        async with asyncio.timeout(10):
+            await lingering.wait()
+            for key in range(100):
+                workers.touch(key)
+            over.set()
+            await workers.idle()
+    assert slept == [0.2] * 100
+    assert sorted(rounds) == list(range(100))
+
+
 async def test_keys_run_beside_each_other_up_to_the_bound() -> None:
     running = peak = 0
     gate = asyncio.Event()
