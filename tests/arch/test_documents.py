@@ -15,11 +15,14 @@ CODE = [
     for path in (ROOT / top).rglob("*.*")
 ]
 
+READERS_OWN = {"door.py"}
+"""Files that a reader makes while following a document."""
+
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_files_named_in_a_document_exist(document: Path) -> None:
     named = set(re.findall(r"`([\w./-]+\.(?:py|pxd|sql|sh|spec))`", document.read_text()))
-    assert not {name for name in named if not any(path == name or path.endswith("/" + name) for path in CODE)}
+    assert not {name for name in named - READERS_OWN if not any(path == name or path.endswith("/" + name) for path in CODE)}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
