@@ -21,4 +21,7 @@ async def supervise(name: str, run: Callable[[], Awaitable[None]], backoff: Back
             raise
         except Exception:  # the supervision border
             logger.exception("service.failed name=%s", name)
+            current = asyncio.current_task()
+            if current is not None and current.cancelling():  # it failed while it was being stopped
+                raise asyncio.CancelledError from None
         await asyncio.sleep(backoff.next())
