@@ -26,12 +26,12 @@ need procps command -v pgrep
 command -v kubectl >/dev/null 2>&1 || missing+=(kubernetes-client)
 
 if ((${#missing[@]})); then
-    say "installing system packages: ${missing[*]}"
     root=()
     if ((EUID != 0)); then
-        command -v sudo >/dev/null || { echo "please run as root: apt-get install ${missing[*]}" >&2; exit 1; }
+        command -v sudo >/dev/null || { echo "this needs root and there is no sudo. As root: apt-get install ${missing[*]}; then make again" >&2; exit 1; }
         root=(sudo)
     fi
+    say "installing system packages: ${missing[*]}"
     # A distribution's mosquitto would start a service of its own; ours are started where they are needed.
     policy=/usr/sbin/policy-rc.d
     made=
@@ -52,7 +52,7 @@ if ! .venv/bin/python -c '' 2>/dev/null || ! grep -qsF "$(pwd -P)/.venv/bin/pyth
     say "making the virtual environment .venv"
     "$python" -m venv --clear .venv
 fi
-say "installing Python packages and compiling the extensions"
+say "installing Python packages and compiling the extensions (about a minute)"
 pip=(.venv/bin/python -m pip --disable-pip-version-check install -q)
 "${pip[@]}" 'setuptools>=77' 'cython>=3.1'
 "${pip[@]}" --no-build-isolation -e '.[cloud,dev]'

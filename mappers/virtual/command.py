@@ -1,4 +1,7 @@
-"""Serve a simulated room with a thermostat: properties temperature (read), target (set, 5 to 30) and heating (read)."""
+"""Serve a simulated room with a thermostat: properties temperature (read), target (set, 5 to 30) and heating (read).
+
+Its model and device are in build/samples/room.
+"""
 
 from __future__ import annotations
 
