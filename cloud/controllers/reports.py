@@ -52,6 +52,10 @@ class _Device:
     state: StateReport | None = None
     is_state_due: bool = False
     waiting: deque[tuple[NodeName, str]] = field(default_factory=lambda: deque(maxlen=UNCONFIRMED_BOUND))
+    left: dict[str, Report] = field(default_factory=dict)
+    """What it had said when it left its former node. The new node counts versions from 1 by a clock of its own: neither compares."""
+    unsaid: set[str] = field(default_factory=set)
+    """The properties of `left` of which the new node has said nothing yet."""
     latest: Object | None = None
     """The Device as the API answered our last patch; it may be newer than the cache."""
 
@@ -67,6 +71,7 @@ class ReportController:
         self._devices: dict[Identity, _Device] = {}
         self._unknown: set[tuple[Identity, str]] = set()
         self.workers: KeyWorkers[Identity] = KeyWorkers("device.report", self._write)
+        placement.on_placement(self._moved)
         devices.on_change(self._device_changed)
         statuses.on_change(self._status_changed)
 
@@ -115,6 +120,9 @@ class ReportController:
                     *identity, name,
                 )  # fmt: skip
         entry = self._entry(identity)
+        for name in entry.unsaid & reports.keys():
+            entry.unsaid.discard(name)
+            entry.known.pop(name, None)
         entry.due |= merge({name: report for name, report in reports.items() if name in allowed}, entry.known)
 
     def _take_state(self, identity: Identity, report: StateReport) -> None:
@@ -201,10 +209,17 @@ class ReportController:
         entry = self._devices.get(change.key)
         if entry is None:
             entry = self._devices[change.key] = _Device()
-        merge({name: report for name, report in shown(new).items() if report.timestamp}, entry.known)
+        merge(_shown_by_its_node(entry, new), entry.known)
         if entry.latest is None or not is_newer(entry.latest, new):
             entry.latest = None
             self._repair(change.key, new)
+
+    def _moved(self, key: Identity, before: NodeName | None, after: NodeName | None) -> None:
+        """Its former node's reports are shown until the new one says something, whatever their times and versions."""
+        if before is not None and after is not None:
+            entry = self._entry(key)
+            entry.left = entry.left | entry.known
+            entry.unsaid = set(entry.known)
 
     def _status_changed(self, change: Change) -> None:
         """The mirror remembers reports too; it counts when this process does not know better."""
@@ -212,7 +227,8 @@ class ReportController:
         if change.new is None or device is None or not belongs_to(change.new, device):
             return
         entry = self._entry(change.key)
-        if merge({name: each for name, each in shown(change.new).items() if each.timestamp and name not in entry.known}, entry.known):
+        remembered = _shown_by_its_node(entry, change.new)
+        if merge({name: each for name, each in remembered.items() if name not in entry.known}, entry.known):
             self._repair(change.key, device)
 
     def _repair(self, key: Identity, device: Object) -> None:
@@ -222,3 +238,9 @@ class ReportController:
             logger.info("device.reported-restored device=%s/%s properties=%s", *key, ",".join(sorted(lost)))
             entry.due |= lost
             self.workers.touch(key)
+
+
+def _shown_by_its_node(entry: _Device, device: Object) -> dict[str, Report]:
+    """The reports that a Device or DeviceStatus shows with their times, without those of a node it has left."""
+    found = {name: report for name, report in shown(device).items() if report.timestamp}
+    return {name: report for name, report in found.items() if name not in entry.left or not entry.left[name].supersedes(report)}

@@ -164,6 +164,25 @@ async def test_what_is_overwritten_comes_back(cloud: Any) -> None:
     assert value_of(cloud) == "ON"
 
 
+async def test_a_device_that_moved_is_heard_though_its_new_node_counts_anew_and_its_clock_is_behind(cloud: Any) -> None:
+    await send(cloud, report("ON", 57))
+    await cloud.reports.workers.idle()
+    found = cloud.kube.find(DEVICES, "d", "default")
+    moved = cloud.kube.put(DEVICES, {**found, "spec": {**found["spec"], "nodeName": "n2"}})
+    await cloud.seen("devices", moved["metadata"]["resourceVersion"])
+    assert value_of(cloud) == "ON"
+    for number, value in enumerate(["OFF", "DIM"], 1):
+        await send(cloud, report(value, number), "n2")
+        await cloud.reports.workers.idle()
+        assert value_of(cloud) == value
+    stale = cloud.kube.find(DEVICES, "d", "default")
+    twins = orjson.loads(orjson.dumps(found["status"]["twins"]))
+    written = cloud.kube.put(DEVICES, {**stale, "status": {"twins": twins}})  # somebody brings back what the former node said
+    await cloud.seen("devices", written["metadata"]["resourceVersion"])
+    await cloud.reports.workers.idle()
+    assert value_of(cloud) == "DIM"
+
+
 async def test_a_deleted_device_ends_its_reports(cloud: Any) -> None:
     def vanish(verb: str, resource: Resource, name: str) -> None:
         if verb == "patch" and resource == DEVICES:
