@@ -50,15 +50,17 @@ class Machine:
     there: str
 
     def command(self, *command: str) -> list[str]:
-        return ["ip", "netns", "exec", self.name, *command]
+        """nsenter(1) leaves the mounts alone, which `ip netns exec` needs to change: that is not allowed in every container."""
+        return ["nsenter", f"--net=/run/netns/{self.name}", *command]
 
     def plug(self, *, is_in: bool) -> None:
         """The cable, in or out."""
         ip("link", "set", self.cable, "up" if is_in else "down")
 
 
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True, timeout=SECONDS)
+def ip(*arguments: str, there: Machine | None = None) -> None:
+    command = ["ip", *arguments]
+    subprocess.run(there.command(*command) if there else command, check=True, capture_output=True, text=True, timeout=SECONDS)
 
 
 @pytest.fixture
@@ -70,9 +72,9 @@ def machine() -> Iterator[Machine]:
     try:
         ip("link", "add", made.cable, "type", "veth", "peer", "name", "eth0", "netns", made.name)
         ip("address", "add", f"{made.here}/30", "dev", made.cable)
-        ip("-n", made.name, "address", "add", f"{made.there}/30", "dev", "eth0")
-        ip("-n", made.name, "link", "set", "lo", "up")
-        ip("-n", made.name, "link", "set", "eth0", "up")
+        ip("address", "add", f"{made.there}/30", "dev", "eth0", there=made)
+        ip("link", "set", "lo", "up", there=made)
+        ip("link", "set", "eth0", "up", there=made)
         made.plug(is_in=True)
         yield made
     finally:
