@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from pinnace.core.base.contract.keys import NODE_NAME
 
 BOUND: Final = 10_000
-"""Objects that one node may name."""
+"""Objects that one node may name, and that are remembered of a node on its own word."""
 
 _UID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 

@@ -16,7 +16,7 @@ from typing import Final
 import orjson
 
 from pinnace.cloud.controllers.answers import ok_answer
-from pinnace.cloud.controllers.inventory import parse_inventory
+from pinnace.cloud.controllers.inventory import BOUND, parse_inventory
 from pinnace.cloud.controllers.items import Item, ItemSource, Known, content_digest, deletion_of, downlink_of, is_behind, parse_sync
 from pinnace.cloud.kube.resources import CLUSTER_OBJECT_SYNCS, DEVICE_MODELS, DEVICES, OBJECT_SYNCS
 from pinnace.cloud.ports import Downlink, KubeApi, NodeHub, Object
@@ -106,7 +106,7 @@ class SyncController:
                 corrected += 1
         for each in held.values():
             kind = kinds.get(each.kind)
-            if kind is not None and each.uid not in state.known:
+            if kind is not None and each.uid not in state.known and len(state.known) < BOUND:
                 await self._correct(state, Known(node, each.uid, kind, each.namespace, each.name, "", ""), each.version or "0")
                 corrected += 1
         logger.info("sync.inventory node=%s objects=%d corrected=%d", node, len(held), corrected)

@@ -29,6 +29,8 @@ _websocket_logger = logging.getLogger(f"{__name__}.websocket")
 _websocket_logger.setLevel(logging.WARNING)  # who comes, goes and is refused is told once, by us
 
 MESSAGE_BYTES: Final = 32 << 20
+QUEUE: Final = 2
+"""Messages of one node that are read ahead of those being handled: they may be of that size each."""
 OPEN_SECONDS: Final = 10.0
 CLOSE_SECONDS: Final = 2.0
 WRITE_BUFFER: Final = 256 << 10
@@ -84,6 +86,7 @@ class Acceptor:
             open_timeout=OPEN_SECONDS,
             close_timeout=CLOSE_SECONDS,
             max_size=MESSAGE_BYTES,
+            max_queue=QUEUE,
             write_limit=WRITE_BUFFER,
             logger=_websocket_logger,
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pinnace.cloud.controllers import sync
 from pinnace.cloud.controllers.inventory import parse_inventory
 from pinnace.cloud.controllers.items import Item, Known, content_digest, is_behind, parse_sync
 from pinnace.cloud.kube.resources import DEVICE_MODELS, DEVICE_STATUSES, DEVICES, NODES, OBJECT_SYNCS
@@ -212,3 +213,12 @@ async def test_a_node_with_an_older_database_gets_what_is_newer_and_loses_what_i
 def test_what_is_no_inventory_is_refused(content: Any) -> None:
     with pytest.raises(ValueError, match=r"expected|not names"):
         parse_inventory(content)
+
+
+async def test_a_node_cannot_name_more_and_more_objects(cloud: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "BOUND", 5)
+    await connect(cloud)
+    await cloud.hub.until(lambda: len(cloud.hub.pushes) == 3)
+    for number in range(8):
+        await cloud.sync.inventory(NODE, inventory((f"uid-{number}", f"device/d{number}", "1")))
+    assert len(cloud.sync.known(NODE)) <= 5
