@@ -9,8 +9,8 @@ from pathlib import Path
 
 import yaml
 
-ALLOWED = {"cython_runtime", "orjson", "paho", "pinnace", "uvloop", "websockets", "yaml", "_yaml"}
-"""Packages from outside the standard library."""
+ALLOWED = {"cython_runtime", "orjson", "paho", "pinnace", "uvloop", "websockets", "yaml", "_yaml", "sitecustomize"}
+"""Packages from outside the standard library, and what a distribution's Python starts with."""
 HEAVY = {"http.server", "multiprocessing", "xml", "unittest", "pydoc", "tkinter", "ctypes.util", "distutils", "sqlite3.dump", "wsgiref"}
 """Parts of the standard library that cost memory and are of no use here. (email, bz2 and lzma come with urllib.request, which websockets
 and paho import.)"""

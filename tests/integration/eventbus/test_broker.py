@@ -230,6 +230,7 @@ async def test_an_orphan_of_an_earlier_run_is_ended(tmp_path: Path) -> None:
         pass
     with subprocess.Popen([program(), "-c", "mosquitto.conf"], cwd=tmp_path / "own", stderr=subprocess.DEVNULL) as orphan:
         (tmp_path / "own" / "pid").write_text(f"{orphan.pid}\n")
+        await until(lambda: Path(f"/proc/{orphan.pid}/comm").read_text() == "mosquitto\n")  # the name comes late in an exec
         async with run(owned.broker.run()):
             async with asyncio.timeout(DEADLINE):
                 await asyncio.to_thread(orphan.wait)
