@@ -23,6 +23,16 @@ need openssl command -v openssl
 need mosquitto bash -c 'command -v mosquitto || test -x /usr/sbin/mosquitto'
 need iproute2 bash -c 'command -v ip || test -x /usr/sbin/ip'
 need procps command -v pgrep
+# Pods: the OCI runtime, the network plugins and what they call; then what only the tests need.
+need crun command -v crun
+need containernetworking-plugins test -x /usr/lib/cni/bridge
+need iptables bash -c 'command -v iptables || test -x /usr/sbin/iptables'
+need mount command -v mount
+need musl-tools command -v musl-gcc
+need busybox-static bash -c 'file=$(command -v busybox) && ! ldd "$file"'
+need containerd command -v containerd
+need runc bash -c 'command -v runc || test -x /usr/sbin/runc'
+need docker-registry command -v docker-registry
 command -v kubectl >/dev/null 2>&1 || missing+=(kubernetes-client)
 
 if ((${#missing[@]})); then

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from pinnace.core.base.contract.keys import NODE_NAME, NodeName
+from pinnace.core.base.settings.edged import EdgedSettings
 from pinnace.core.eventbus.settings import EventBusSettings
 from pinnace.core.hub.settings import EdgeHubSettings
-from pinnace.core.node.settings import EdgedSettings
 
 DEFAULT_PATH: Final = Path("/etc/kubeedge/config/edgecore.yaml")
 

@@ -8,7 +8,7 @@ from collections.abc import Generator
 import pytest
 
 IN_CI = os.environ.get("CI", "").lower() == "true"
-MUST_RUN = {"mosquitto", "root", "kubectl"}
+MUST_RUN = {"mosquitto", "root", "kubectl", "containers"}
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

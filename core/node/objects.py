@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from pinnace.core.base.contract.keys import EDGE_NODE_LABEL, NodeName
+from pinnace.core.base.settings.edged import EdgedSettings
 from pinnace.core.node.machine import Load, Machine
-from pinnace.core.node.settings import EdgedSettings
 
 Object = dict[str, Any]
 

@@ -16,10 +16,10 @@ from pinnace.core.base.contract.keys import NodeName, ResourceKey
 from pinnace.core.base.errors import LinkError, RemoteError, StoreError
 from pinnace.core.base.observe.health import Health
 from pinnace.core.base.ports import ObjectStore, Uplink
+from pinnace.core.base.settings.edged import EdgedSettings, seconds
 from pinnace.core.node import objects as make
 from pinnace.core.node.answers import Object, object_of
 from pinnace.core.node.machine import Reader
-from pinnace.core.node.settings import EdgedSettings, seconds
 from pinnace.ext.records import Envelope
 
 logger = logging.getLogger(__name__)

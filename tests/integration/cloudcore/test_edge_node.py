@@ -18,10 +18,10 @@ from pinnace.core.base.contract.keys import NodeName, ResourceKey
 from pinnace.core.base.errors import RemoteError
 from pinnace.core.base.observe.health import Health
 from pinnace.core.base.ports import ObjectChange, StoredObject
+from pinnace.core.base.settings.edged import EdgedSettings, KubeletSettings
 from pinnace.core.hub.service import HubLink
 from pinnace.core.hub.settings import EdgeHubSettings, WebSocketSettings
 from pinnace.core.node.service import NodeService
-from pinnace.core.node.settings import EdgedSettings, KubeletSettings
 from pinnace.ext.records import Envelope
 
 NAME = "edge-7"

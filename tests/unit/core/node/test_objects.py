@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from pinnace.core.base.contract.keys import NodeName
+from pinnace.core.base.settings.edged import EdgedSettings, KubeletSettings
 from pinnace.core.node import objects
 from pinnace.core.node.machine import Load, Machine
-from pinnace.core.node.settings import EdgedSettings, KubeletSettings
 
 NODE = NodeName("192.168.4.22-pi2")
 MACHINE = Machine("arm64", "6.6", "Raspberry Pi OS", "m", "s", "b", 4, 927912 * 1024, 32 << 30)

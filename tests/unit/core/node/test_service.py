@@ -17,9 +17,9 @@ from pinnace.core.base.contract.keys import NodeName, ResourceKey
 from pinnace.core.base.errors import LinkError, StoreError
 from pinnace.core.base.observe.health import Health
 from pinnace.core.base.ports import ObjectChange, StoredObject
+from pinnace.core.base.settings.edged import EdgedSettings
 from pinnace.core.node.machine import Reader
 from pinnace.core.node.service import NodeService
-from pinnace.core.node.settings import EdgedSettings
 from pinnace.ext.records import Envelope
 
 NODE = "edge-1"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pinnace.core.base.errors import ConfigError
+from pinnace.core.base.settings.edged import EdgedSettings, seconds
 from pinnace.core.base.settings.loader import load
-from pinnace.core.node.settings import EdgedSettings, seconds
 
 
 @pytest.mark.parametrize(("text", "value"), [("10s", 10), ("5m0s", 300), ("1h", 3600), ("1h2m3.5s", 3723.5), ("0s", 0)])

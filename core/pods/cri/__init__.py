@@ -1,0 +1,1 @@
+"""The runtime interface over CRI v1: containerd, CRI-O."""

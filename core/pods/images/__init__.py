@@ -1,0 +1,1 @@
+"""The built-in runtime's images: registries, archives, one content-addressed store, overlay file systems."""
