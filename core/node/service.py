@@ -11,6 +11,7 @@ import orjson
 
 from pinnace.core.base.aio.backoff import Backoff
 from pinnace.core.base.aio.clock import Clock, LoopClock
+from pinnace.core.base.contract.answers import Object, object_of
 from pinnace.core.base.contract.envelopes import Group, Operation, Source, ack, new
 from pinnace.core.base.contract.keys import NodeName, ResourceKey
 from pinnace.core.base.errors import LinkError, RemoteError, StoreError
@@ -18,7 +19,6 @@ from pinnace.core.base.observe.health import Health
 from pinnace.core.base.ports import ObjectStore, Uplink
 from pinnace.core.base.settings.edged import EdgedSettings, seconds
 from pinnace.core.node import objects as make
-from pinnace.core.node.answers import Object, object_of
 from pinnace.core.node.machine import Reader
 from pinnace.ext.records import Envelope
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from pinnace.core.base.contract.answers import object_of
 from pinnace.core.base.contract.envelopes import load_body
 from pinnace.core.base.errors import RemoteError
-from pinnace.core.node.answers import object_of
 from pinnace.ext import envelope as codec
 from pinnace.ext.records import Envelope
 

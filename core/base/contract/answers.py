@@ -1,4 +1,4 @@
-"""The cloud's answers about nodes and leases (docs/protocol.md, Node, status, lease), in every form KubeEdge gives them."""
+"""The cloud's answers to requests for objects (docs/protocol.md, Node, status, lease), in every form KubeEdge gives them."""
 
 from __future__ import annotations
 
