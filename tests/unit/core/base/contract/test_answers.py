@@ -14,7 +14,7 @@ from pinnace.core.base.errors import RemoteError
 from pinnace.ext import envelope as codec
 from pinnace.ext.records import Envelope
 
-CAPTURE = Path(__file__).resolve().parents[3] / "vectors" / "kubeedge" / "edge-to-upstream-cloud.jsonl"
+CAPTURE = Path(__file__).resolve().parents[4] / "vectors" / "kubeedge" / "edge-to-upstream-cloud.jsonl"
 
 
 def answer(content: Any, operation: str = "response") -> Envelope:
