@@ -163,6 +163,36 @@ class Bus(Protocol):
         ...
 
 
+class PodHost(Protocol):
+    """What runs pods here, as far as the Node object tells of it. All of it is at hand: nothing waits."""
+
+    @property
+    def runtime(self) -> str:
+        """containerRuntimeVersion, such as pinnace://0.1.0 or containerd://1.7.2."""
+        ...
+
+    @property
+    def problem(self) -> str:
+        """Why no pod can start here now, and what to do; "" when all is well."""
+        ...
+
+    @property
+    def pressures(self) -> frozenset[str]:
+        """Which of MemoryPressure, DiskPressure, PIDPressure the node is under."""
+        ...
+
+    @property
+    def max_pods(self) -> int: ...
+
+    def allocatable(self, capacity: Mapping[str, str]) -> Mapping[str, str]:
+        """What of the machine pods may have; quantities."""
+        ...
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when one of these facts changed; plain, must not block."""
+        ...
+
+
 ChangeListener = Callable[[ObjectChange], Awaitable[None]]
 """Called after a change is durable. The acknowledgement to the cloud goes out after it returned."""
 

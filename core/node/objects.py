@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from pinnace.core.base.contract.keys import EDGE_NODE_LABEL, NodeName
+from pinnace.core.base.ports import PodHost
 from pinnace.core.base.settings.edged import EdgedSettings
 from pinnace.core.node.machine import Load, Machine
 
@@ -17,6 +18,10 @@ AGENT_LABEL: Final = "node-role.kubernetes.io/agent"
 _ATTACH_ANNOTATION: Final = "volumes.kubernetes.io/controller-managed-attach-detach"
 _SPOKEN: Final = "v1.32.10-kubeedge-v1.23.1"
 """The Kubernetes and KubeEdge versions we speak like; a cloudcore looks at the latter to choose its dialect."""
+
+MEMORY_PRESSURE: Final = "MemoryPressure"
+DISK_PRESSURE: Final = "DiskPressure"
+PID_PRESSURE: Final = "PIDPressure"
 
 _MEMORY_RESERVE: Final = 100 << 20
 _DISK_SHARE: Final = 0.10
@@ -72,21 +77,30 @@ def node_object(node: NodeName, settings: EdgedSettings, machine: Machine, statu
 
 
 def status_of(
-    node: NodeName, machine: Machine, load: Load, problems: Mapping[str, str], live: Object, *, version: str, wall: float
+    node: NodeName,
+    machine: Machine,
+    load: Load,
+    problems: Mapping[str, str],
+    live: Object,
+    *,
+    version: str,
+    wall: float,
+    host: PodHost | None = None,
 ) -> Object:
     """The Node's status now. `live` is the Node as the cloud has it ({} when unknown): a condition that did not change keeps the time
-    of its last transition, and a fact that was once stated as a problem is stated as recovered. `problems` are those of Health."""
+    of its last transition, and a fact that was once stated as a problem is stated as recovered. `problems` are those of Health. Without a
+    `host` no pods run here, and none may be scheduled to it."""
     resources = {
         "cpu": str(machine.cpus),
         "memory": f"{machine.memory >> 10}Ki",
         "ephemeral-storage": f"{machine.disk >> 10}Ki",
-        "pods": "0",  # nothing here runs pods: none may be scheduled to it
+        "pods": str(host.max_pods if host is not None else 0),
     }
     addresses = [{"type": "InternalIP", "address": load.address}] if load.address else []
     return {
         "capacity": resources,
-        "allocatable": dict(resources),
-        "conditions": _conditions(load, problems, live, moment(wall)),
+        "allocatable": dict(resources if host is None else host.allocatable(resources)),
+        "conditions": _conditions(_pressures(load) if host is None else host.pressures, problems, live, moment(wall), host),
         "addresses": [*addresses, {"type": "Hostname", "address": node}],
         "nodeInfo": {
             "machineID": machine.machine_id,
@@ -94,7 +108,7 @@ def status_of(
             "bootID": machine.boot_id,
             "kernelVersion": machine.kernel,
             "osImage": machine.os_image,
-            "containerRuntimeVersion": f"pinnace://{version}",
+            "containerRuntimeVersion": f"pinnace://{version}" if host is None else host.runtime,
             "kubeletVersion": f"{_SPOKEN}-pinnace.{version}",
             "kubeProxyVersion": "",
             "operatingSystem": "linux",
@@ -128,15 +142,24 @@ def fact_condition(fact: str) -> str:
     return "".join(part[:1].upper() + part[1:] for part in _FACT.split(fact)) + _HEALTHY
 
 
-def _conditions(load: Load, problems: Mapping[str, str], live: Object, now: str) -> list[Object]:
+def _pressures(load: Load) -> frozenset[str]:
+    """Under what a node without pods is."""
+    found = {
+        MEMORY_PRESSURE: load.memory_available < _MEMORY_RESERVE,
+        DISK_PRESSURE: min(load.disk_free / _DISK_SHARE, load.inodes_free / _INODE_SHARE) < 1.0,
+        PID_PRESSURE: load.tasks_free < _TASK_SHARE,
+    }
+    return frozenset(kind for kind, is_so in found.items() if is_so)
+
+
+def _conditions(pressures: frozenset[str], problems: Mapping[str, str], live: Object, now: str, host: PodHost | None) -> list[Object]:
     before: dict[str, Object] = {each.get("type", ""): each for each in (live.get("status") or {}).get("conditions") or ()}
-    memory, disk = load.memory_available < _MEMORY_RESERVE, min(load.disk_free / _DISK_SHARE, load.inodes_free / _INODE_SHARE) < 1.0
-    tasks = load.tasks_free < _TASK_SHARE
+    problem = host.problem if host is not None else ""
     found = [
-        _pressure("MemoryPressure", memory, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory", "memory available"),
-        _pressure("DiskPressure", disk, "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", "disk space"),
-        _pressure("PIDPressure", tasks, "KubeletHasInsufficientPID", "KubeletHasSufficientPID", "process ids available"),
-        _condition("Ready", True, "EdgeReady", "edge is posting ready status"),
+        _pressure(pressures, MEMORY_PRESSURE, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory", "memory available"),
+        _pressure(pressures, DISK_PRESSURE, "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", "disk space"),
+        _pressure(pressures, PID_PRESSURE, "KubeletHasInsufficientPID", "KubeletHasSufficientPID", "process ids available"),
+        _condition("Ready", not problem, "KubeletNotReady" if problem else "EdgeReady", problem or "edge is posting ready status"),
     ]
     stated = {fact_condition(fact): problem for fact, problem in sorted(problems.items())}
     found += [_condition(kind, False, _DEGRADED, problem[:_MESSAGE_CHARACTERS]) for kind, problem in stated.items()]
@@ -151,7 +174,8 @@ def _conditions(load: Load, problems: Mapping[str, str], live: Object, now: str)
     return found
 
 
-def _pressure(kind: str, is_under: bool, bad: str, good: str, what: str) -> Object:
+def _pressure(pressures: frozenset[str], kind: str, bad: str, good: str, what: str) -> Object:
+    is_under = kind in pressures
     return _condition(kind, is_under, bad if is_under else good, f"the node has {'too little' if is_under else 'enough'} {what}")
 
 

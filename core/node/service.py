@@ -16,7 +16,7 @@ from pinnace.core.base.contract.envelopes import Group, Operation, Source, ack, 
 from pinnace.core.base.contract.keys import NodeName, ResourceKey
 from pinnace.core.base.errors import LinkError, RemoteError, StoreError
 from pinnace.core.base.observe.health import Health
-from pinnace.core.base.ports import ObjectStore, Uplink
+from pinnace.core.base.ports import ObjectStore, PodHost, Uplink
 from pinnace.core.base.settings.edged import EdgedSettings, seconds
 from pinnace.core.node import objects as make
 from pinnace.core.node.machine import Reader
@@ -43,6 +43,7 @@ class NodeService:
         health: Health,
         clock: Clock | None = None,
         reader: Reader | None = None,
+        host: PodHost | None = None,
     ) -> None:
         self._settings = settings
         self._node = node
@@ -51,6 +52,7 @@ class NodeService:
         self._health = health
         self._clock = clock or LoopClock()
         self._reader = reader or Reader()
+        self._host = host
         self._version = _own_version()
         self._machine = self._reader.machine()
         kubelet = settings.tailored_kubelet_config
@@ -67,6 +69,8 @@ class NodeService:
         uplink.on_connected(self._connected)
         self._problems: dict[str, str] = {}
         health.on_change(self._health_changed)
+        if host is not None:
+            host.on_change(self._report.set)
 
     async def _connected(self) -> None:
         self._sent_at = float("-inf")
@@ -169,7 +173,8 @@ class NodeService:
     def _status(self, live: Object) -> Object:
         load = self._reader.load(self._settings.node_ip)
         problems = self._told_problems()
-        return make.status_of(self._node, self._machine, load, problems, live, version=self._version, wall=self._clock.wall())
+        now = self._clock.wall()
+        return make.status_of(self._node, self._machine, load, problems, live, version=self._version, wall=now, host=self._host)
 
     async def _keep_lease(self) -> None:
         lease: Object = {}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
 from pinnace.core.base.contract.keys import NodeName
+from pinnace.core.base.ports import PodHost
 from pinnace.core.base.settings.edged import EdgedSettings, KubeletSettings
 from pinnace.core.node import objects
 from pinnace.core.node.machine import Load, Machine
@@ -21,6 +23,26 @@ def status(
     load: Load = LOAD, problems: dict[str, str] | None = None, live: dict[str, Any] | None = None, wall: float = WALL
 ) -> dict[str, Any]:
     return objects.status_of(NODE, MACHINE, load, problems or {}, live or {}, version="0.1.0", wall=wall)
+
+
+class Host:
+    """A PodHost of fixed facts."""
+
+    runtime = "containerd://1.7.2"
+    max_pods = 110
+
+    def __init__(self, problem: str = "", *pressures: str) -> None:
+        self.problem = problem
+        self.pressures = frozenset(pressures)
+
+    def allocatable(self, capacity: Mapping[str, str]) -> Mapping[str, str]:
+        return {**capacity, "memory": "800000Ki"}
+
+    def on_change(self, listener: Callable[[], None]) -> None: ...
+
+
+def hosting(host: PodHost) -> dict[str, Any]:
+    return objects.status_of(NODE, MACHINE, LOAD, {}, {}, version="0.1.0", wall=WALL, host=host)
 
 
 def condition(found: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -60,6 +82,25 @@ def test_a_healthy_status() -> None:
         "2027-01-15T08:00:00Z",
     )
     assert found["nodeInfo"]["kubeletVersion"] == "v1.32.10-kubeedge-v1.23.1-pinnace.0.1.0"
+
+
+def test_a_node_that_runs_pods_offers_room_and_names_its_runtime() -> None:
+    found = hosting(Host())
+    assert (found["capacity"]["pods"], found["allocatable"]["memory"]) == ("110", "800000Ki")
+    assert found["capacity"]["memory"] == "927912Ki"
+    assert found["nodeInfo"]["containerRuntimeVersion"] == "containerd://1.7.2"
+    assert condition(found, "Ready")["status"] == "True"
+
+
+def test_a_node_whose_runtime_is_down_is_not_ready_and_says_why() -> None:
+    ready = condition(hosting(Host("the container runtime is down: start containerd")), "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "KubeletNotReady")
+    assert ready["message"] == "the container runtime is down: start containerd"
+
+
+def test_the_pressures_are_those_that_pods_are_evicted_by() -> None:
+    found = hosting(Host("", "DiskPressure"))
+    assert [each["type"] for each in found["conditions"] if each["status"] == "True"] == ["DiskPressure", "Ready"]
 
 
 @pytest.mark.parametrize(
