@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 STAMP := .build/ready
 PACKAGES := pinnace.core pinnace.ext pinnace.cloud pinnace.mappers
 
-.PHONY: demo test check dev bench fuzz soak freeze annotate clean
+.PHONY: demo test check dev bench fuzz soak freeze machine annotate clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make check   formatting, lint, types, import rules"
 	@echo "make bench   the benchmarks, figures into .build/bench/"
 	@echo "make soak    the long fault runs      make fuzz    the decoders under random bytes, for long"
+	@echo "make machine  the tests that need another kernel, in an emulated machine: cgroup v2, NFS, systemd"
 	@echo "make freeze  the edge as one frozen tree in dist/pinnace"
 	@echo "make dev     only set up              make clean   remove what was built"
 
@@ -52,6 +53,9 @@ soak: $(STAMP)
 
 freeze: $(STAMP)
 	@bash packaging/freeze.sh
+
+machine: $(STAMP)
+	@bash tests/machine/boot.sh $(CURDIR)/$(PY) -m pytest -q -p no:cacheprovider --color=no $(or $(ARGS),tests/machine)
 
 annotate: $(STAMP)
 	@for each in ext/*_py.py; do $(VENV)/bin/cython -3 -a -o .build/cython/$$(basename $$each .py).c $$each; done; echo "yellow pages: .build/cython/*.html"
