@@ -1,1 +1,5 @@
-"""The runtime interface over CRI v1: containerd, CRI-O."""
+"""Pods by containerd or CRI-O: the runtime interface over CRI v1 on a unix socket. Loaded only when `containerRuntimeEndpoint` is set.
+
+`runtime` is the adapter, `images` its images, `changes` tells which pods something happened to, `streams` are exec, attach and
+port-forward; `translation` and `failures` turn records and errors; `grpc`, `protobuf`, `messages` and `spdy` are the encodings.
+"""

@@ -1,0 +1,78 @@
+"""The implementations under one suite. An installation outlives adapters: images, folders, a daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from rig.containerd import Containerd
+from rig.images import busybox, file, folder
+
+from pinnace.core.base.imagefiles import BuiltImage
+from pinnace.core.base.runtime import Runtime
+from pinnace.core.pods.cri.runtime import CriRuntime
+
+BUSYBOX = "pinnace.test/busybox:1"
+ENTRY = "pinnace.test/entry:1"
+"""Entrypoint and command, both of which say who they are."""
+USER = "pinnace.test/user:1"
+"""User, working directory and environment of its own."""
+SIGNAL = "pinnace.test/signal:1"
+"""Wants SIGUSR1 to stop."""
+
+
+def images() -> Mapping[str, BuiltImage]:
+    show = file("bin/show", '#!/bin/sh\nfor each in "$@"; do echo "[$each]"; done\n', 0o755)
+    return {
+        BUSYBOX: busybox(extra=[folder("data"), file("data/kept", b"of the image\n")]),
+        ENTRY: busybox({"Entrypoint": ["/bin/show", "entry"], "Cmd": ["cmd"]}, extra=[show]),
+        USER: busybox({"User": "app", "WorkingDir": "/home/app", "Env": ["PATH=/bin", "FROM=image", "KEPT=image"]}),
+        SIGNAL: busybox({"StopSignal": "SIGUSR1", "Cmd": ["sleep", "1"]}),
+    }
+
+
+class Installation(Protocol):
+    name: str
+
+    def adapter(self) -> Runtime:
+        """A new object over what is there; the test starts, runs and closes it."""
+        ...
+
+
+class CriInstallation:
+    """containerd, started for the tests."""
+
+    name = "cri"
+
+    def __init__(self, daemon: Containerd) -> None:
+        self.daemon = daemon
+
+    def adapter(self) -> Runtime:
+        return CriRuntime(self.daemon.endpoint, request_seconds=60)
+
+
+class _Cri(AbstractContextManager[Installation]):
+    def __init__(self, _: Path) -> None:
+        self._daemon = Containerd()
+
+    def __enter__(self) -> Installation:
+        self._daemon.__enter__()
+        try:
+            self._daemon.add(images())
+        except BaseException:
+            self._daemon.close()
+            raise
+        return CriInstallation(self._daemon)
+
+    def __exit__(self, *_: object) -> None:
+        self._daemon.close()
+
+
+INSTALLATIONS: Mapping[str, Callable[[Path], AbstractContextManager[Installation]]] = {"cri": _Cri}
+"""By name; what is built with a scratch folder and gives the installation in `with`. Images of `images()` must be there."""
+EVERY = ("cri",)
+"""Those with real containers."""
+FAKES = ()
+"""Those that only keep books; tests marked `bookkeeping` run on them too."""

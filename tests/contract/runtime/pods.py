@@ -1,0 +1,148 @@
+"""A pod for a test of a runtime: sandbox, containers, logs, with as little said as possible."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from contract.runtime.installations import BUSYBOX
+
+from pinnace.core.base.runtime import Container, ContainerConfig, ContainerState, Namespaces, Runtime, SandboxConfig
+
+DEADLINE = 30.0
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)")
+HOST_NETWORK = Namespaces(host_network=True)
+
+
+async def until(claim: Callable[[], Awaitable[bool]], *, what: str = "it", seconds: float = DEADLINE) -> None:
+    """Wait until a claim holds."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not await claim():
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"{what} did not happen within {seconds:g} s") from None
+
+
+@dataclass(frozen=True)
+class LogLine:
+    stream: str
+    is_partial: bool
+    text: str
+
+
+def log_lines(path: Path) -> list[LogLine]:
+    """A log in CRI's format: moment, stream, P or F, text."""
+    found = []
+    for line in path.read_text().splitlines():
+        moment, stream, tag, text = line.split(" ", 3)
+        assert MOMENT.fullmatch(moment), line
+        found.append(LogLine(stream, tag.split(":")[0] == "P", text))
+    return found
+
+
+class TestPod:
+    """One pod on one runtime. Its sandbox uses the host's network unless `sandbox` is told otherwise: that is quicker."""
+
+    __test__ = False
+
+    def __init__(self, runtime: Runtime, folder: Path, cgroup: str) -> None:
+        self.runtime = runtime
+        self.uid = secrets.token_hex(8)
+        self.folder = folder / self.uid
+        self.logs = self.folder / "logs"
+        self.logs.mkdir(parents=True)
+        self.cgroup = f"{cgroup}/pod{self.uid}"
+        self.config = SandboxConfig(
+            name=f"pod-{self.uid}",
+            namespace="default",
+            uid=self.uid,
+            attempt=0,
+            hostname="test-host",
+            log_directory=self.logs,
+            cgroup_parent=self.cgroup,
+            namespaces=HOST_NETWORK,
+        )
+        self.sandbox_id = ""
+        self._count = 0
+
+    async def sandbox(self, **changes: Any) -> str:
+        """Run a sandbox that differs from the usual one in `changes`."""
+        self.config = replace(self.config, **changes)
+        self.sandbox_id = await self.runtime.run_sandbox(self.config)
+        return self.sandbox_id
+
+    async def create(self, command: Sequence[str] = (), *, image: str = BUSYBOX, **changes: Any) -> str:
+        """A container, made but not started; of a fresh sandbox when there is none yet."""
+        if not self.sandbox_id:
+            await self.sandbox()
+        known = await self.runtime.images.image(image)
+        assert known is not None, image
+        name = changes.pop("name", f"c{self._count}")
+        self._count += 1
+        (self.logs / name).mkdir(exist_ok=True)
+        config = ContainerConfig(name=name, attempt=0, image=known.id, image_name=image, log_path=f"{name}/0.log", command=tuple(command))
+        return await self.runtime.create_container(self.sandbox_id, replace(config, **changes), self.config)
+
+    async def start(self, command: Sequence[str] = ("sleep", "1000"), **changes: Any) -> str:
+        """A container that runs."""
+        container_id = await self.create(command, **changes)
+        await self.runtime.start_container(container_id)
+        return container_id
+
+    async def shell(self, text: str, **changes: Any) -> str:
+        """A container that runs a shell script."""
+        return await self.start(("/bin/sh", "-c", text), **changes)
+
+    async def ended(self, container_id: str) -> Container:
+        """The container after its end."""
+
+        async def has_ended() -> bool:
+            return (await self.runtime.container(container_id)).state is ContainerState.EXITED
+
+        await until(has_ended, what="the container's end")
+        return await self.runtime.container(container_id)
+
+    async def run(self, command: Sequence[str] = (), **changes: Any) -> Container:
+        """Start a container and wait for its end."""
+        return await self.ended(await self.start(command, **changes))
+
+    async def output(self, text: str, **changes: Any) -> str:
+        """What a shell script says, both streams; it must end well."""
+        container = await self.run(("/bin/sh", "-c", text), **changes)
+        said = self.said(container)
+        assert container.exit_code == 0, f"exit code {container.exit_code}, {container.reason}: {said}"
+        return said
+
+    def said(self, container: Container) -> str:
+        return "".join(line.text + ("" if line.is_partial else "\n") for line in log_lines(container.log_path))
+
+    async def exec(self, container_id: str, text: str) -> str:
+        """What a shell script says in a container that runs; it must end well."""
+        result = await self.runtime.exec_sync(container_id, ("/bin/sh", "-c", text), 30)
+        assert result.exit_code == 0, result
+        return result.stdout.decode()
+
+    async def remove(self) -> None:
+        for each in await self.runtime.sandboxes(self.uid):
+            await self.runtime.stop_sandbox(each.id)
+            await self.runtime.remove_sandbox(each.id)
+
+
+def remove_cgroups(path: str) -> None:
+    """Of every hierarchy that is mounted, from the leaves up."""
+    root = Path("/sys/fs/cgroup")
+    for top in [root, *(each for each in root.iterdir() if each.is_dir())]:
+        mine = top / path.strip("/")
+        if mine.is_dir():
+            for each in sorted((one for one in mine.rglob("*") if one.is_dir()), key=lambda one: -len(one.parts)):
+                with contextlib.suppress(OSError):
+                    each.rmdir()
+            with contextlib.suppress(OSError):
+                mine.rmdir()

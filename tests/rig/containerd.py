@@ -1,0 +1,180 @@
+"""A containerd of the tests: its own folders, socket, network and configuration, and nothing of it left afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from pinnace.core.base.imagefiles import BuiltImage, write_archive
+from pinnace.core.pods.cri.runtime import CriRuntime
+from rig.images import busybox
+
+PAUSE = "pinnace.test/pause:1"
+DEADLINE = 30.0
+
+
+def network_config(name: str, bridge: str, subnet: str, state: Path) -> str:
+    """A CNI network of the Debian plugins: a bridge, addresses from `subnet`, host ports."""
+    plugins = [
+        {
+            "type": "bridge",
+            "bridge": bridge,
+            "isGateway": True,
+            "ipMasq": False,
+            "hairpinMode": True,
+            "ipam": {"type": "host-local", "ranges": [[{"subnet": subnet}]], "routes": [{"dst": "0.0.0.0/0"}], "dataDir": str(state)},
+        },
+        {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True},
+    ]
+    return json.dumps({"cniVersion": "0.4.0", "name": name, "plugins": plugins})
+
+
+class Containerd:
+    """Starts in `with`. `stop` and `start` again keep what it has."""
+
+    def __init__(self) -> None:
+        self.tag = secrets.token_hex(3)
+        self.folder = Path(tempfile.mkdtemp(prefix="ctrd-", dir="/tmp"))
+        self.socket = self.folder / "c.sock"
+        self.bridge = f"ct{self.tag}"
+        self.subnet = f"10.{100 + secrets.randbelow(100)}.{secrets.randbelow(255)}.0/24"
+        self.log = self.folder / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"unix://{self.socket}"
+
+    def __enter__(self) -> Self:
+        try:
+            networks = self.folder / "net.d"
+            networks.mkdir()
+            (networks / "10-test.conflist").write_text(network_config(f"net-{self.tag}", self.bridge, self.subnet, self.folder / "ipam"))
+            (self.folder / "config.toml").write_text(self._config())
+            self.start()
+            self.add({PAUSE: busybox({"Entrypoint": ["/bin/tail", "-f", "/dev/null"], "Cmd": []})})
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _config(self) -> str:
+        return f"""
+version = 2
+root = "{self.folder}/root"
+state = "{self.folder}/state"
+disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.aufs",
+  "io.containerd.snapshotter.v1.devmapper", "io.containerd.internal.v1.opt", "io.containerd.tracing.processor.v1.otlp"]
+[grpc]
+  address = "{self.socket}"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{PAUSE}"
+  disable_apparmor = true
+  restrict_oom_score_adj = true
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "0"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    default_runtime_name = "runc"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        SystemdCgroup = false
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+    conf_dir = "{self.folder}/net.d"
+"""
+
+    def start(self) -> None:
+        """Return when it answers."""
+        program = shutil.which("containerd")
+        assert program, "containerd is missing: `make dev` installs it"
+        with self.log.open("ab") as out:
+            self._process = subprocess.Popen(
+                [program, "--config", str(self.folder / "config.toml")], stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            )
+        deadline = time.monotonic() + DEADLINE
+        while subprocess.run([*self._ctr(), "version"], capture_output=True, check=False).returncode:
+            assert self._process.poll() is None, self.log.read_text()[-4000:]
+            assert time.monotonic() < deadline, self.log.read_text()[-4000:]
+            time.sleep(0.05)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End the daemon; containers go on."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(number)
+            try:
+                process.wait(DEADLINE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _ctr(self) -> list[str]:
+        return ["ctr", "--address", str(self.socket), "--namespace", "k8s.io"]
+
+    def add(self, images: Mapping[str, BuiltImage]) -> None:
+        """Import images under their names; returns when the CRI side knows them."""
+        archive = self.folder / f"{secrets.token_hex(4)}.tar"
+        write_archive(archive, {name: [image] for name, image in images.items()})
+        done = subprocess.run([*self._ctr(), "images", "import", str(archive)], capture_output=True, text=True, check=False)
+        archive.unlink()
+        assert done.returncode == 0, done.stderr
+        asyncio.run(self._until_known(list(images)))
+
+    async def _until_known(self, names: list[str]) -> None:
+        runtime = CriRuntime(self.endpoint)
+        try:
+            async with asyncio.timeout(DEADLINE):
+                for name in names:
+                    while await runtime.images.image(name) is None:
+                        await asyncio.sleep(0.02)
+        finally:
+            await runtime.close()
+
+    def close(self) -> None:
+        """Take down every pod and the daemon, then whatever is left of either."""
+        if self._process is not None and self._process.poll() is None:
+            with contextlib.suppress(Exception):  # the rest is swept up below
+                asyncio.run(asyncio.wait_for(self._remove_pods(), 60))
+        self.stop()
+        for pid in self._shims():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+            point = line.split()[4]
+            if point.startswith(f"{self.folder}/"):
+                subprocess.run(["umount", "-l", point], check=False, capture_output=True)
+        subprocess.run(["ip", "link", "delete", self.bridge], check=False, capture_output=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    async def _remove_pods(self) -> None:
+        runtime = CriRuntime(self.endpoint)
+        try:
+            for each in await runtime.sandboxes():
+                await runtime.remove_sandbox(each.id)
+        finally:
+            await runtime.close()
+
+    def _shims(self) -> list[int]:
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal():
+                with contextlib.suppress(OSError):
+                    words = (entry / "cmdline").read_bytes().split(b"\0")
+                    if b"containerd-shim" in words[0] and str(self.socket).encode() in b" ".join(words):
+                        found.append(int(entry.name))
+        return found
