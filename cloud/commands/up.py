@@ -194,7 +194,7 @@ async def _watched(stack: Stack) -> AsyncIterator[tuple[Journal, MqttWatch]]:
             group.create_task(each)
             for each in (
                 mqtt.run(),
-                watchers.watch_pins(stack.pin_socket, LAMPS, journal),
+                watchers.watch_pins(str(stack.pin_socket), LAMPS, journal),
                 watchers.watch_devices(stack.api, NAMESPACE, DEVICE, journal),
             )
         ]

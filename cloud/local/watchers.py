@@ -8,7 +8,6 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -29,12 +28,13 @@ _BUFFERED = 1024
 """MQTT messages that may wait for the loop; the oldest go."""
 
 
-async def watch_pins(socket: Path, lamps: Mapping[str, int], journal: Journal) -> None:
-    """Note the pins of the lamps (name → BCM number) from the mapper's pin socket."""
+async def watch_pins(socket: str, lamps: Mapping[str, int], journal: Journal) -> None:
+    """Note the pins of the lamps (name → BCM number) from the mapper's pin socket: a path, or `@NAME` for an abstract one."""
+    address = "\0" + socket[1:] if socket.startswith("@") else socket
     backoff = Backoff(0.05, 1.0)
     while True:
         with contextlib.suppress(OSError, ValueError):
-            reader, writer = await asyncio.open_unix_connection(socket)
+            reader, writer = await asyncio.open_unix_connection(address)
             with contextlib.closing(writer):
                 while line := await reader.readline():
                     said = orjson.loads(line)

@@ -12,6 +12,7 @@ import json
 import os
 import stat
 import tarfile
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -224,6 +225,48 @@ def _put(tar: tarfile.TarFile, name: str, content: bytes | Path) -> None:
     with content.open("rb") as stream:
         member.size = os.fstat(stream.fileno()).st_size
         tar.addfile(member, stream)
+
+
+def read_archive(source: Path, scratch: Path) -> dict[str, BuiltImage]:
+    """Name → image of an archive that `write_archive` made with one platform an image; layers are put into files in `scratch`. Raises
+    OSError, and ValueError when the archive is another one."""
+    with tarfile.open(source) as tar:
+
+        def content(digest: str) -> bytes:
+            found = tar.extractfile(f"blobs/{digest.replace(':', '/')}")
+            if found is None:
+                raise ValueError(f"{source}: {digest} is no file")
+            return found.read()
+
+        try:
+            index = json.loads(cast(BinaryIO, tar.extractfile("index.json")).read())
+            found = {}
+            for entry in index["manifests"]:
+                manifest = json.loads(content(entry["digest"]))
+                config = json.loads(content(manifest["config"]["digest"]))
+                layers = []
+                for descriptor, diff_id in zip(manifest["layers"], config["rootfs"]["diff_ids"], strict=True):
+                    path = scratch / descriptor["digest"].replace(":", "-")
+                    path.write_bytes(content(descriptor["digest"]))
+                    layers.append(Layer(Blob(descriptor["mediaType"], descriptor["digest"], descriptor["size"], path), diff_id))
+                made_for = Platform(config["os"], config["architecture"], config.get("variant", ""))
+                found[entry["annotations"][FULL_NAME]] = build(layers, config["config"], platform=made_for)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{source}: is no archive of images as `write_archive` makes them: {error}") from error
+    return found
+
+
+def reconfigured(source: Path, target: Path, env: Mapping[str, str]) -> None:
+    """Write an archive's images anew with further environment variables. Raises as `read_archive`."""
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        images: dict[str, Sequence[BuiltImage]] = {}
+        for name, image in read_archive(source, Path(scratch)).items():
+            config = json.loads(image.config.read())["config"]
+            kept = [each for each in config.get("Env") or [] if each.partition("=")[0] not in env]
+            images[name] = [
+                build(image.layers, {**config, "Env": [*kept, *(f"{key}={value}" for key, value in env.items())]}, platform=image.platform)
+            ]
+        write_archive(target, images)
 
 
 def for_docker(image: BuiltImage) -> BuiltImage:

@@ -8,6 +8,7 @@ wiringPi's. The pins are the board's own on a Raspberry Pi and simulated ones el
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from pinnace.core.base.errors import ConfigError
@@ -17,6 +18,7 @@ from pinnace.mappers.gpio.ports import PinSocket, RaspberryPort, SimulatedPort, 
 from pinnace.mappers.sdk import profile, runner
 
 SUMMARY = "lamps on GPIO pins: the traffic light"
+SOCKET_VARIABLE = "PINNACE_PIN_SOCKET"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--active-low", action="store_true", help="a lamp shines while its pin is low")
     parser.add_argument("--port", choices=["auto", "real", "simulated"], default="auto", help="auto: real on a Raspberry Pi")
-    parser.add_argument("--pin-socket", type=Path, metavar="PATH", help="the pins are shown on this Unix socket, as JSON lines")
+    parser.add_argument(
+        "--pin-socket",
+        default=os.environ.get(SOCKET_VARIABLE, ""),
+        metavar="PATH",
+        help=f"show the pins on this Unix socket, as JSON lines; @NAME is an abstract one (default: {SOCKET_VARIABLE} in the environment)",
+    )
     parser.add_argument("--at-exit", choices=["keep", "off"], default="keep", help="the lamps after the mapper (default: %(default)s)")
     parser.add_argument("--every", type=float, default=1.0, metavar="SECONDS", help="read the pins back so often (default: %(default)s)")
 

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
+import struct
 import tempfile
 import time
 from collections.abc import Callable
@@ -138,19 +140,22 @@ class WatchedPort:
 class PinSocket:
     """A Unix socket on which whoever connects reads the pins: first how they are, then each change, one JSON line each.
 
-    It only tells; nothing can be set through it. Mode 0600."""
+    It only tells; nothing can be set through it. A path has mode 0600; an abstract name (`@NAME`), which whoever shares the network can
+    find, turns away other users than root and our own."""
 
-    def __init__(self, port: WatchedPort, path: Path) -> None:
+    def __init__(self, port: WatchedPort, path: str) -> None:
         self._port = port
         self._path = path
         self._watchers: set[asyncio.StreamWriter] = set()
 
     async def run(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self._path.unlink()
+        is_abstract = self._path.startswith("@")
+        if not is_abstract:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)  # noqa: PTH108 - one name, before the loop has anything else to do
         previous = os.umask(0o177)
         try:
-            server = await asyncio.start_unix_server(self._serve, self._path)
+            server = await asyncio.start_unix_server(self._serve, "\0" + self._path[1:] if is_abstract else self._path)
         except OSError as error:
             raise ConfigError(f"--pin-socket: {self._path}: {error.strerror or error}") from error
         finally:
@@ -164,6 +169,9 @@ class PinSocket:
             await server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if _user_of(writer) not in (0, os.geteuid()):
+            writer.close()
+            return
         lines: asyncio.Queue[bytes] = asyncio.Queue(WATCHER_BOUND)
 
         def changed(line: bytes) -> None:
@@ -192,6 +200,12 @@ class PinSocket:
             with contextlib.suppress(ValueError):
                 self._port.on_change.remove(changed)
             writer.close()
+
+
+def _user_of(writer: asyncio.StreamWriter) -> int:
+    """Who is at the other end of a Unix socket: unix(7), SO_PEERCRED."""
+    peer = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", peer)[1])
 
 
 def is_raspberry(model: Path = Path("/proc/device-tree/model")) -> bool:

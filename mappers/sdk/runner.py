@@ -20,13 +20,20 @@ from pinnace.mappers.sdk.properties import Device
 from pinnace.mappers.sdk.topics import Dialect
 
 DEFAULT_BROKER = "tcp://127.0.0.1:1883"
+BROKER_VARIABLE = "PINNACE_MQTT_URL"
+"""Environment variable that takes the place of `DEFAULT_BROKER`: an image may set it, so that a pod needs no flag."""
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, device: str, model: str) -> None:
     """The flags of every mapper; `device` and `model` are this one's defaults."""
     parser.add_argument("--device", default=device, metavar="NAME", help="the device's name, or NAMESPACE/NAME (default: %(default)s)")
     parser.add_argument("--modelname", default=model, metavar="NAME", help="the device model's name (default: %(default)s)")
-    parser.add_argument("--mqtturl", default=DEFAULT_BROKER, metavar="URL", help="the broker (default: %(default)s)")
+    parser.add_argument(
+        "--mqtturl",
+        default=os.environ.get(BROKER_VARIABLE, DEFAULT_BROKER),
+        metavar="URL",
+        help=f"the broker (default: {BROKER_VARIABLE} in the environment, else {DEFAULT_BROKER})",
+    )
     parser.add_argument("--password-file", type=Path, metavar="FILE", help="the broker's password, for a user named in the URL")
     parser.add_argument(
         "--dialect",

@@ -29,8 +29,10 @@ async def running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_pins_are_seen_also_when_their_socket_comes_late_and_goes(tmp_path: Path) -> None:
-    journal, port, path = Journal(), WatchedPort(SimulatedPort()), tmp_path / "pins"
+@pytest.mark.parametrize("is_abstract", [False, True])
+async def test_pins_are_seen_also_when_their_socket_comes_late_and_goes(tmp_path: Path, is_abstract: bool) -> None:
+    journal, port = Journal(), WatchedPort(SimulatedPort())
+    path = f"@{tmp_path}/pins" if is_abstract else str(tmp_path / "pins")
     port.set_up(26)
     async with running(watch_pins(path, {"red": 26, "green": 13}, journal)):
         for level, value in ((1, "ON"), (0, "OFF")):

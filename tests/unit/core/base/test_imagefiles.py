@@ -11,7 +11,7 @@ from typing import IO, cast
 import pytest
 from rig.images import busybox, file, layer
 
-from pinnace.core.base.imagefiles import Compression, Platform, build, for_docker, tree_layer, write_archive
+from pinnace.core.base.imagefiles import Compression, Platform, build, for_docker, read_archive, reconfigured, tree_layer, write_archive
 
 
 def tree(folder: Path) -> Path:
@@ -67,3 +67,26 @@ def test_docker_knows_the_same_image_by_the_same_configuration() -> None:
     assert other.config.digest == image.config.digest
     assert other.manifest.digest != image.manifest.digest
     assert {each.blob.media_type for each in other.layers} == {"application/vnd.docker.image.rootfs.diff.tar.gzip"}
+
+
+def test_an_archive_is_written_anew_with_other_variables_and_the_same_layers(tmp_path: Path) -> None:
+    packed = tree_layer(tree(tmp_path / "root"), tmp_path / "layer")
+    name, platform = "docker.io/library/a:1", Platform("linux", "arm64")
+    write_archive(tmp_path / "a.tar", {name: [build([packed], {"Cmd": ["/x"], "Env": ["PATH=/bin", "A=old"]}, platform=platform)]})
+    reconfigured(tmp_path / "a.tar", tmp_path / "b.tar", {"A": "new", "B": "1=2"})
+    (tmp_path / "out").mkdir()
+    found = read_archive(tmp_path / "b.tar", tmp_path / "out")
+    assert list(found) == [name]
+    assert json.loads(found[name].config.read())["config"] == {"Cmd": ["/x"], "Env": ["PATH=/bin", "A=new", "B=1=2"]}
+    assert [each.diff_id for each in found[name].layers] == [packed.diff_id]
+    assert found[name].layers[0].blob.read() == (tmp_path / "layer").read_bytes()
+    assert found[name].platform == platform
+    assert {each.name for each in tmp_path.iterdir()} == {"root", "layer", "a.tar", "b.tar", "out"}
+
+
+def test_another_archive_is_refused_in_words(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        (tmp_path / "index.json").write_text('{"manifests": [{}]}')
+        tar.add(tmp_path / "index.json", "index.json")
+    with pytest.raises(ValueError, match="no archive of images"):
+        read_archive(tmp_path / "x.tar", tmp_path)
