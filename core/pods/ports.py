@@ -122,7 +122,7 @@ class Cgroups(Protocol):
     """The pods' part of the cgroup tree, v1 or v2. Blocking only for microseconds: files of a kernel file system."""
 
     def parent(self, pod: Pod) -> str:
-        """/kubepods[/burstable|/besteffort]/pod<uid>."""
+        """/kubepods[/burstable|/besteffort]/pod<uid>; with the systemd driver the path of the slice, /kubepods.slice/..."""
         ...
 
     def ensure(self, pod: Pod) -> None:

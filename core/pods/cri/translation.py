@@ -90,6 +90,8 @@ def sandbox_config(config: SandboxConfig, cgroup_driver: str) -> messages.PodSan
 
 def cgroup_parent(path: str, driver: str) -> str:
     """The pod's cgroup as the runtime's driver names it: systemd knows /kubepods/burstable/pod1-2 as kubepods-burstable-pod1_2.slice."""
+    if path.endswith(".slice"):
+        return path.rpartition("/")[2]
     if driver != "systemd" or not path.strip("/"):
         return path
     return "-".join(part.replace("-", "_") for part in path.strip("/").split("/")) + ".slice"
