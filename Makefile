@@ -22,7 +22,7 @@ help:
 ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
 .PHONY: $(STAMP)
 endif
-$(STAMP): pyproject.toml setup.py build/setup.sh $(wildcard ext/*_py.py ext/*_c.pxd)
+$(STAMP): pyproject.toml setup.py build/setup.sh $(wildcard ext/*_py.py ext/*_c.pxd core/pods/oci/shim/*.[ch])
 	@bash build/setup.sh
 	@mkdir -p $(dir $@) && printf '%s\n' "$(CURDIR)" >$@
 
@@ -62,4 +62,5 @@ annotate: $(STAMP)
 
 clean:
 	rm -rf .build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info packaging/ns/*.egg-info
+	rm -f core/pods/oci/shim/pinnace-shim
 	find ext -name '*.so' -delete

@@ -71,4 +71,5 @@ from pinnace.ext import envelope_c, frame_c, metacache_c, twindiff_c
 
 assert all(each.__file__.endswith(".so") for each in (envelope_c, frame_c, metacache_c, twindiff_c)), "an extension was not compiled"
 CHECK
+core/pods/oci/shim/pinnace-shim >/dev/null 2>&1 || [ $? = 2 ] || { echo "core/pods/oci/shim/pinnace-shim was not compiled, or does not run here" >&2; exit 1; }
 say "ready: make demo, make test"

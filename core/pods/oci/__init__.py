@@ -1,1 +1,1 @@
-"""The built-in runtime: crun and a shim a container, CNI plugins, no daemon."""
+"""The built-in OCI runtime: sandboxes, containers and networks over crun, CNI plugins and one small shim a container."""

@@ -1,0 +1,147 @@
+"""A sandbox's network: which configuration, what it is told of the pod, and what must be undone later, also after a reboot."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from pinnace.core.base.runtime import SandboxConfig
+from pinnace.core.base.settings.edged import BuiltinRuntimeSettings
+from pinnace.core.pods.oci import files
+from pinnace.core.pods.oci.cni import Attachment, Conf, Network, NetworkFailed, Plugins, addresses, configured
+
+logger = logging.getLogger(__name__)
+_RECORD: Final = "network.json"
+BRIDGE: Final = "pinnace0"
+
+
+def default_network(subnet: str, leases: Path, *, bridge: str = BRIDGE, has_firewall: bool = False) -> Network:
+    """A bridge with addresses out of `subnet`, hostPorts, and a way out through the node. Its leases end with the machine's uptime, as
+    the pods' namespaces do."""
+    ip_network(subnet)
+    plugins: list[Conf] = [
+        {
+            "type": "bridge",
+            "bridge": bridge,
+            "isGateway": True,
+            "ipMasq": True,
+            "hairpinMode": True,
+            "ipam": {"type": "host-local", "ranges": [[{"subnet": subnet}]], "routes": [{"dst": "0.0.0.0/0"}], "dataDir": str(leases)},
+        },
+        {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True},
+    ]
+    if has_firewall:
+        plugins.append({"type": "firewall"})
+    return Network("pinnace", "0.4.0", tuple(plugins), "the default network")
+
+
+class PodNetwork:
+    """Attaches sandboxes. What was done is noted in the sandbox's folder before it is done."""
+
+    def __init__(self, settings: BuiltinRuntimeSettings, *, bridge: str = BRIDGE) -> None:
+        self._settings = settings
+        self._plugins = Plugins(settings.cni_bin_dirs)
+        self._bridge = bridge
+
+    def _network(self) -> Network:
+        found = configured(self._settings.cni_conf_dir)
+        if found is not None:
+            return found
+        try:
+            return default_network(
+                self._settings.pod_subnet,
+                self._settings.run_dir / "leases",
+                bridge=self._bridge,
+                has_firewall=self._plugins.find("firewall") is not None,
+            )
+        except ValueError as error:
+            raise NetworkFailed(f"builtinRuntime.podSubnet: {error}") from error
+
+    def problem(self) -> str:
+        """Why pods cannot get a network of their own, and what to do; "" when they can."""
+        try:
+            network = self._network()
+        except NetworkFailed as error:
+            return str(error)
+        missing = self._plugins.missing(network)
+        if missing:
+            where = ", ".join(map(str, self._settings.cni_bin_dirs))
+            return f"the network plugins {', '.join(missing)} are not in {where}; install containernetworking-plugins or set cniBinDirs"
+        return ""
+
+    async def attach(self, folder: Path, sandbox_id: str, netns: Path, config: SandboxConfig) -> tuple[str, ...]:
+        """The sandbox's addresses. Raises NetworkFailed."""
+        network = await asyncio.to_thread(self._network)
+        attachment = Attachment(
+            container_id=sandbox_id,
+            netns=str(netns),
+            args={
+                "IgnoreUnknown": "1",
+                "K8S_POD_NAMESPACE": config.namespace,
+                "K8S_POD_NAME": config.name,
+                "K8S_POD_INFRA_CONTAINER_ID": sandbox_id,
+                "K8S_POD_UID": config.uid,
+            },
+            capabilities=_capabilities(config),
+        )
+        await asyncio.to_thread(_note, folder, network, attachment, None, is_durable=True)
+        result = await self._plugins.add(network, attachment)
+        await asyncio.to_thread(_note, folder, network, attachment, result)
+        return addresses(result)
+
+    async def detach(self, folder: Path, *, has_netns: bool) -> None:
+        """Undo `attach`, after a reboot too: addresses kept on the disk are given back. Nothing happens when there is nothing to undo."""
+        noted = await asyncio.to_thread(_noted, folder)
+        if noted is None:
+            return
+        network, attachment, result = noted
+        if not has_netns:
+            attachment = Attachment(attachment.container_id, "", attachment.interface, attachment.args, attachment.capabilities)
+        await self._plugins.delete(network, attachment, result)
+        await asyncio.to_thread((folder / _RECORD).unlink, missing_ok=True)
+
+    async def check(self, folder: Path) -> None:
+        """Is the network as it was attached? Raises NetworkFailed."""
+        noted = await asyncio.to_thread(_noted, folder)
+        if noted is not None and noted[2] is not None:
+            await self._plugins.check(noted[0], noted[1], noted[2])
+
+
+def _capabilities(config: SandboxConfig) -> dict[str, Any]:
+    """Runtime capabilities by the CNI conventions; a plugin gets those it asks for."""
+    found: dict[str, Any] = {}
+    ports = [
+        {"hostPort": each.host_port, "containerPort": each.container_port, "protocol": each.protocol.lower(), "hostIP": each.host_ip}
+        for each in config.ports
+        if each.host_port
+    ]
+    if ports:
+        found["portMappings"] = ports
+    if config.dns is not None:
+        found["dns"] = {"servers": config.dns.servers, "searches": config.dns.searches, "options": config.dns.options}
+    found["io.kubernetes.cri.pod-annotations"] = dict(config.annotations)
+    return found
+
+
+def _note(folder: Path, network: Network, attachment: Attachment, result: Conf | None, *, is_durable: bool = False) -> None:
+    content = {"network": asdict(network), "attachment": asdict(attachment), "result": result}
+    files.write(folder / _RECORD, orjson.dumps(content), is_durable=is_durable)
+
+
+def _noted(folder: Path) -> tuple[Network, Attachment, Conf | None] | None:
+    try:
+        found: Mapping[str, Any] = orjson.loads((folder / _RECORD).read_bytes())
+        network = Network(**{**found["network"], "plugins": tuple(found["network"]["plugins"])})
+        return network, Attachment(**found["attachment"]), found["result"]
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        logger.warning("pods.network.record_unreadable folder=%s reason=%s", folder, error)
+        return None

@@ -1,0 +1,243 @@
+"""Calls of pinnace-shim, the small program beside each container (shim/), and what it needs to be called at all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import socket
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from pinnace.core.base.runtime import RuntimeFailed
+from pinnace.core.pods.oci import files
+from pinnace.core.pods.oci.frames import frame, read_frame
+from pinnace.core.pods.oci.records import ContainerRecord
+
+logger = logging.getLogger(__name__)
+PROGRAM: Final = Path(__file__).with_name("shim") / "pinnace-shim"
+OWN_CGROUP: Final = "/pinnace-shims"
+"""Where shims live: outside the agent's cgroup, so that they outlive its service, and outside the pods', which are bounded."""
+ANSWER_SECONDS: Final = 10.0
+
+
+class Shims:
+    """Starts shims and speaks with them. `base` is a tmpfs folder of the runtime's own."""
+
+    def __init__(self, base: Path, crun: str, *, is_systemd: bool = False, program: Path = PROGRAM) -> None:
+        self._base = base
+        self._crun = crun
+        self._is_systemd = is_systemd
+        self._program = program
+        self._starting = asyncio.Semaphore(4 * (os.cpu_count() or 1))
+
+    @property
+    def root(self) -> str:
+        """A container's root file system, in the mount namespace crun runs in."""
+        return str(self._base / "mnt/root")
+
+    def volume(self, number: int) -> str:
+        """Where the image's volume of this number is in that namespace."""
+        return str(self._base / f"mnt/v{number}")
+
+    def folder(self, container_id: str) -> Path:
+        return self._base / "containers" / container_id
+
+    def problem(self) -> str:
+        """Why no container can run here, and what to do; "" when they can."""
+        if not self._program.exists():
+            return f"{self._program} is missing; install Pinnace again, or run make dev in a checkout"
+        if not os.access(self._program, os.X_OK):
+            return f"{self._program} is not executable; chmod 755 it"
+        if os.geteuid() != 0:
+            return "pods need root; run the edge as root, or set modules.edged.runPods to false"
+        if shutil.which(self._crun) is None:
+            return f"{self._crun} is not there; install crun, or set builtinRuntime.crun to its path"
+        return ""
+
+    async def prepare(self) -> None:
+        """Make `base` ready. Raises RuntimeFailed."""
+        for each in ("containers", "sandboxes", "exec", "crun"):
+            await asyncio.to_thread((self._base / each).mkdir, parents=True, exist_ok=True, mode=0o711)
+        await self.call("prepare", "--base", str(self._base))
+
+    async def version(self) -> str:
+        """Of crun; "" when it does not say."""
+        try:
+            process = await asyncio.create_subprocess_exec(self._crun, "--version", stdout=PIPE)
+        except OSError:
+            return ""
+        output, _ = await process.communicate()
+        first = output.decode(errors="replace").partition("\n")[0]
+        return first.removeprefix("crun version ").strip()
+
+    async def call(self, *words: str) -> bytes:
+        """Run a command that ends soon; its output. Raises RuntimeFailed with what it says."""
+        process = await self._spawn(words, stdout=PIPE, stderr=PIPE)
+        output, errors = await process.communicate()
+        if process.returncode != 0:
+            raise RuntimeFailed(errors.decode(errors="replace").strip() or f"pinnace-shim {words[0]} failed")
+        return output
+
+    async def read_image_files(self, state: Path, names: Sequence[str]) -> list[str]:
+        """Texts of files in the image whose layers are linked in `state`/l; "" for one that is not there."""
+        reader = asyncio.StreamReader()
+        reader.feed_data(await self.call("cat", "--base", str(self._base), "--state", str(state), "--", *names))
+        reader.feed_eof()
+        found = [await read_frame(reader) for _ in names]
+        return [each[1].decode(errors="replace") if each else "" for each in found]
+
+    async def start(self, record: ContainerRecord, state: Path) -> int:
+        """Start the container and its shim; the shim's pid. Raises RuntimeFailed with crun's words: `state`/exit then tells the same."""
+        words = [
+            *("supervise", "--id", record.id, "--base", str(self._base), "--run", str(self.folder(record.id)), "--state", str(state)),
+            *("--log", record.log_path, "--crun", self._crun, "--crun-root", str(self._base / "crun"), "--cgroup", record.cgroup),
+            *("--own-cgroup", OWN_CGROUP),
+        ]
+        for is_set, flag in (
+            (record.tty, "--tty"),
+            (record.stdin, "--stdin"),
+            (record.stdin_once, "--stdin-once"),
+            (record.kills_all, "--kill-all"),
+            (self._is_systemd, "--systemd"),
+        ):
+            words += [flag] if is_set else []
+        for path in record.volumes:
+            words += ["--volume", path]
+        for path in record.shared:
+            words += ["--share", path]
+        async with self._starting:
+            said = (await self.call(*words)).decode(errors="replace").strip()
+        status, _, rest = said.partition(" ")
+        if status != "ok":
+            raise RuntimeFailed(rest or "the container's shim ended before it was started")
+        return int(rest.split()[0])
+
+    def living(self, container_id: str) -> int:
+        """The pid of a container's shim; 0 when there is none (any more)."""
+        try:
+            pid, started = (self.folder(container_id) / "shim").read_text().split()[:2]
+        except (OSError, ValueError):
+            return 0
+        return int(pid) if files.start_time(int(pid)) == int(started) else 0
+
+    async def ask(self, container_id: str, kind: bytes, body: bytes = b"") -> None:
+        """Send an order and wait for its answer. Raises RuntimeFailed; ConnectionError or FileNotFoundError when no shim is there."""
+        reader, writer = await asyncio.open_unix_connection(str(self.folder(container_id) / "s"))
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                writer.write(frame(kind, body))
+                await writer.drain()
+                answer = await read_frame(reader)
+        except TimeoutError as error:
+            raise RuntimeFailed(f"the shim of container {container_id} does not answer") from error
+        finally:
+            writer.close()
+        if answer is None:
+            raise ConnectionResetError("the shim ended")
+        if answer[1]:
+            raise RuntimeFailed(answer[1].decode(errors="replace"))
+
+    async def connect(self, container_id: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to attach on. Raises ConnectionError or FileNotFoundError when no shim is there."""
+        reader, writer = await asyncio.open_unix_connection(str(self.folder(container_id) / "s"))
+        writer.write(frame(b"A"))
+        return reader, writer
+
+    async def exec(self, container_id: str, process: bytes, *, tty: bool, stdin: bool) -> Running:
+        """Run a command in a container; it is killed with all it started when the connection is closed. `process` is a process.json."""
+        folder = self._base / "exec" / os.urandom(8).hex()
+        await asyncio.to_thread(folder.mkdir, mode=0o700)
+        await asyncio.to_thread(files.write, folder / "process.json", process)
+        words = ["exec", "--id", container_id, "--run", str(folder), "--crun", self._crun, "--crun-root", str(self._base / "crun")]
+        words += ["--tty"] * tty + ["--stdin"] * (stdin or tty) + ["--systemd"] * self._is_systemd
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                child = await self._spawn(words, stdin=theirs.fileno(), stdout=DEVNULL)
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
+        except BaseException:
+            ours.close()
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            raise
+        return Running(reader, writer, child, folder)
+
+    async def connect_into(self, netns: str, port: int) -> socket.socket:
+        """A connection to a port on the loopback of a network namespace. Raises RuntimeFailed when nothing answers."""
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                child = await self._spawn(
+                    ("connect", "--net", netns, "--port", str(port)), stdin=theirs.fileno(), stderr=PIPE
+                )
+            _, errors = await child.communicate()
+            if child.returncode != 0:
+                raise RuntimeFailed(errors.decode(errors="replace").strip())
+            ours.setblocking(False)
+            _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
+        return socket.socket(fileno=descriptors[0])
+
+    async def _spawn(
+        self, words: Sequence[str], *, stdin: int = DEVNULL, stdout: int | None = None, stderr: int | None = None
+    ) -> asyncio.subprocess.Process:
+        path = os.environ.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        try:
+            return await asyncio.create_subprocess_exec(
+                self._program, *words, stdin=stdin, stdout=stdout, stderr=stderr, env={"PATH": path}
+            )
+        except OSError as error:
+            raise RuntimeFailed(f"cannot run {self._program}: {error.strerror}") from error
+
+
+class Running:
+    """One exec: a connection and the child process that serves it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, child: asyncio.subprocess.Process, folder: Path) -> None:
+        self.reader = reader
+        self.writer = writer
+        self._child = child
+        self._folder = folder
+
+    async def end(self) -> None:
+        """Let go: the command is killed if it runs still."""
+        self.writer.close()
+        with contextlib.suppress(OSError):
+            await self.writer.wait_closed()
+        await self._child.wait()
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+
+class Watch:
+    """Says when processes end, by pidfd."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, int] = {}
+
+    def on_end(self, pid: int, call: Callable[[], None]) -> bool:
+        """False when there is no such process."""
+        try:
+            fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return False
+        loop = asyncio.get_running_loop()
+
+        def ended() -> None:
+            loop.remove_reader(fd)
+            self._open.pop(fd, None)
+            os.close(fd)
+            call()
+
+        self._open[fd] = pid
+        loop.add_reader(fd, ended)
+        return True
+
+    def close(self) -> None:
+        loop = asyncio.get_running_loop()
+        for fd in self._open:
+            loop.remove_reader(fd)
+            os.close(fd)
+        self._open.clear()
