@@ -238,8 +238,8 @@ class Containers:
 
     async def stop(self, container_id: str, grace_seconds: float) -> None:
         """Raises RuntimeFailed when the kernel does not end it."""
-        entry = self._entry(container_id)
-        if not entry.is_running:
+        entry = self._entries.get(container_id)
+        if entry is None or not entry.is_running:
             return
         if grace_seconds > 0:
             await self._signal(entry, entry.record.stop_signal)

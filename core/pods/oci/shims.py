@@ -171,9 +171,7 @@ class Shims:
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
-                child = await self._spawn(
-                    ("connect", "--net", netns, "--port", str(port)), stdin=theirs.fileno(), stderr=PIPE
-                )
+                child = await self._spawn(("connect", "--net", netns, "--port", str(port)), stdin=theirs.fileno(), stderr=PIPE)
             _, errors = await child.communicate()
             if child.returncode != 0:
                 raise RuntimeFailed(errors.decode(errors="replace").strip())

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from rig.containerd import Containerd
 from rig.images import busybox, file, folder
+from rig.oci import OciHome
 
 from pinnace.core.base.imagefiles import BuiltImage
 from pinnace.core.base.runtime import Runtime
@@ -70,9 +71,32 @@ class _Cri(AbstractContextManager[Installation]):
         self._daemon.close()
 
 
-INSTALLATIONS: Mapping[str, Callable[[Path], AbstractContextManager[Installation]]] = {"cri": _Cri}
+class _BuiltIn(AbstractContextManager[Installation]):
+    def __init__(self, _: Path) -> None:
+        self._home = OciHome(images())
+
+    def __enter__(self) -> Installation:
+        return BuiltInInstallation(self._home)
+
+    def __exit__(self, *_: object) -> None:
+        self._home.__exit__(None, None, None)
+
+
+class BuiltInInstallation:
+    """crun and nothing else."""
+
+    name = "oci"
+
+    def __init__(self, home: OciHome) -> None:
+        self.home = home
+
+    def adapter(self) -> Runtime:
+        return self.home.adapter()
+
+
+INSTALLATIONS: Mapping[str, Callable[[Path], AbstractContextManager[Installation]]] = {"cri": _Cri, "oci": _BuiltIn}
 """By name; what is built with a scratch folder and gives the installation in `with`. Images of `images()` must be there."""
-EVERY = ("cri",)
+EVERY = ("cri", "oci")
 """Those with real containers."""
 FAKES = ()
 """Those that only keep books; tests marked `bookkeeping` run on them too."""
