@@ -5,7 +5,7 @@ The kubelet's rules, pure.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from pinnace.core.base.contract import scheduling
@@ -105,16 +105,16 @@ def held(before: Mapping[str, float], short: Iterable[Shortfall], now: float, ho
 def ranked(uses: Iterable[PodUse], signal: str) -> list[PodUse]:
     """Those that may be evicted for this signal, first to go first: who uses more than asked for, then lower priority, then the larger
     excess. Critical pods, and those on their way out or ended, are spared."""
-    candidates = [each for each in uses if _may_go(each.pod)]
+    candidates = [each for each in uses if is_evictable(each.pod)]
     return sorted(candidates, key=lambda each: _order(each, signal))
 
 
 def _order(use: PodUse, signal: str) -> tuple[bool, int, int]:
     priority = int(use.pod.spec.get("priority") or 0)
-    resource = _RESOURCES[signal]
-    if resource in ("pids", "inodes"):
-        return False, priority, -(use.tasks if resource == "pids" else use.inodes)
-    excess = (use.memory if resource == "memory" else use.disk) - requested(use.pod, resource)
+    what = _RESOURCES[signal]
+    if what in ("pids", "inodes"):
+        return False, priority, -(use.tasks if what == "pids" else use.inodes)
+    excess = (use.memory if what == "memory" else use.disk) - requested(use.pod, what)
     return excess <= 0, priority, -excess
 
 
@@ -128,15 +128,15 @@ def requested(pod: Pod, resource: str) -> int:
 
 def message(short: Shortfall, use: PodUse) -> str:
     """The status's message of a pod that is evicted for `short`."""
-    resource = _RESOURCES[short.signal]
-    say = str if resource in ("pids", "inodes") else binary
-    told = f"The node was low on resource: {resource}. Threshold quantity: {say(short.threshold)}, available: {say(short.available)}. "
-    for each in use.containers if resource in ("memory", "ephemeral-storage") else ():
+    what = _RESOURCES[short.signal]
+    say = str if what in ("pids", "inodes") else binary
+    told = f"The node was low on resource: {what}. Threshold quantity: {say(short.threshold)}, available: {say(short.available)}. "
+    for each in use.containers if what in ("memory", "ephemeral-storage") else ():
         container = use.pod.container(each.name)
-        used = each.memory if resource == "memory" else each.disk
-        asked = _quantity(((container.spec if container else {}).get("resources") or {}).get("requests"), resource)
+        used = each.memory if what == "memory" else each.disk
+        asked = _quantity(((container.spec if container else {}).get("resources") or {}).get("requests"), what)
         if used > asked:
-            told += f"Container {each.name} was using {binary(used)}, request is {binary(asked)}, has larger consumption of {resource}. "
+            told += f"Container {each.name} was using {binary(used)}, request is {binary(asked)}, has larger consumption of {what}. "
     return told
 
 
@@ -175,12 +175,13 @@ def binary(number: int) -> str:
     return f"{number}{_SUFFIXES[step]}"
 
 
-def relief(short: Sequence[Shortfall]) -> Collection[str]:
-    """What to collect before any pod goes: `images` and `containers` for a disk."""
-    return ("containers", "images") if any(each.signal in DISK_SIGNALS for each in short) else ()
+def resource(short: Shortfall) -> str:
+    """What runs low: memory, ephemeral-storage, inodes or pids."""
+    return _RESOURCES[short.signal]
 
 
-def _may_go(pod: Pod) -> bool:
+def is_evictable(pod: Pod) -> bool:
+    """Not critical, not on its way out, not ended."""
     return not pod.is_critical and not pod.is_deleting and pod.status.get("phase") not in ("Succeeded", "Failed")
 
 

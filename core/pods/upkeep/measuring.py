@@ -1,0 +1,183 @@
+"""How much there is left of memory, disks and process ids, and what each pod takes of them (the kubelet's eviction signals)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
+
+from pinnace.core.base.errors import PinnaceError
+from pinnace.core.base.pod import Pod
+from pinnace.core.base.runtime import POD_UID_LABEL, Container, DiskUsage, Runtime, Usage
+from pinnace.core.pods.rules import eviction
+from pinnace.core.pods.rules.eviction import ContainerUse, Level, PodUse
+
+_BLOCK: Final = 512
+_EMPTY_DIRS: Final = "volumes/kubernetes.io~empty-dir"
+
+
+class PodCounts(Protocol):
+    """The part of the pods' cgroups that measuring needs."""
+
+    def working_set(self, pod_uid: str) -> int: ...
+
+    def tasks(self, pod_uid: str) -> int: ...
+
+
+class Footprint(NamedTuple):
+    """What a folder takes."""
+
+    bytes: int
+    inodes: int
+
+
+class Measures:
+    """Reads the machine below `proc`, the pods' folders below `pods_dir`/<uid>, their logs below `logs_dir`."""
+
+    def __init__(self, runtime: Runtime, counts: PodCounts, *, pods_dir: Path, logs_dir: Path, proc: Path = Path("/proc")) -> None:
+        self._runtime = runtime
+        self._counts = counts
+        self._pods_dir = pods_dir
+        self._logs_dir = logs_dir
+        self._proc = proc
+
+    async def levels(self) -> dict[str, Level]:
+        """By signal; what cannot be read is left out."""
+        found = await asyncio.to_thread(self._machine)
+        try:
+            images = await self._runtime.images.disk()
+        except PinnaceError:
+            return found
+        return found | _disk_levels(images)
+
+    async def uses(self, pods: Sequence[Pod], *, with_disk: bool) -> list[PodUse]:
+        """What each pod takes. `with_disk` walks its folders, which costs. What the runtime does not tell counts as nothing."""
+        try:
+            usage = {each.id: each for each in await self._runtime.usage()}
+            containers = await self._runtime.containers()
+        except PinnaceError:
+            usage, containers = {}, ()
+        by_pod: dict[str, list[Container]] = defaultdict(list)
+        for each in containers:
+            by_pod[_uid(each)].append(each)
+        return [await self._use(pod, by_pod[pod.uid], usage, with_disk=with_disk) for pod in pods]
+
+    async def _use(self, pod: Pod, containers: Sequence[Container], usage: Mapping[str, Usage], *, with_disk: bool) -> PodUse:
+        volumes: dict[str, Footprint] = {}
+        logs: dict[str, Footprint] = {}
+        if with_disk:
+            volumes, logs = await asyncio.to_thread(self._folders, pod)
+        parts = []
+        for each in containers:
+            own = usage.get(each.id)
+            if own is not None:
+                disk = own.disk_bytes + logs.get(each.name, Footprint(0, 0)).bytes
+                parts.append(ContainerUse(each.name, own.memory_working_set, disk))
+        on_disk = {name: size for name, size in volumes.items() if name not in _in_memory(pod)}
+        writable = sum(usage[each.id].disk_bytes for each in containers if each.id in usage)
+        inodes = sum(usage[each.id].disk_inodes for each in containers if each.id in usage)
+        return PodUse(
+            pod,
+            memory=self._counts.working_set(pod.uid),
+            disk=writable + sum(each.bytes for each in (*on_disk.values(), *logs.values())),
+            inodes=inodes + sum(each.inodes for each in (*on_disk.values(), *logs.values())),
+            tasks=self._counts.tasks(pod.uid),
+            containers=tuple(parts),
+            volumes={name: size.bytes for name, size in volumes.items()},
+        )
+
+    def _folders(self, pod: Pod) -> tuple[dict[str, Footprint], dict[str, Footprint]]:
+        """(emptyDirs by volume, logs by container). Blocking."""
+        volumes = _each(self._pods_dir / pod.uid / _EMPTY_DIRS)
+        return volumes, _each(self._logs_dir / f"{pod.namespace}_{pod.name}_{pod.uid}")
+
+    def _machine(self) -> dict[str, Level]:
+        """Blocking."""
+        memory = _numbers(self._text("meminfo"))
+        found = {}
+        if "MemTotal" in memory:
+            # usage is what is not free, the working set usage without the file pages that can be dropped first
+            free = memory.get("MemFree", 0) + memory.get("Inactive(file)", 0)
+            found[eviction.MEMORY] = Level(free * 1024, memory["MemTotal"] * 1024)
+        tasks, limits = self._text("loadavg").split(), [self._text(f"sys/kernel/{name}").strip() for name in ("pid_max", "threads-max")]
+        running = tasks[3].partition("/")[2] if len(tasks) > 3 else ""
+        most = min((int(each) for each in limits if each.isdigit()), default=0)
+        if most and running.isdigit():
+            found[eviction.TASKS] = Level(max(most - int(running), 0), most)
+        try:
+            disk = os.statvfs(self._pods_dir if self._pods_dir.exists() else self._pods_dir.parent)
+        except OSError:
+            return found
+        found[eviction.NODE_DISK] = Level(disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)
+        if disk.f_files:
+            found[eviction.NODE_INODES] = Level(disk.f_favail, disk.f_files)
+        return found
+
+    def _text(self, path: str) -> str:
+        try:
+            return (self._proc / path).read_text()
+        except OSError:
+            return ""
+
+
+def footprint(folder: Path) -> Footprint:
+    """Of a folder and what is in it, on its own file system; what has several names counts once. Blocking."""
+    total, count, seen = 0, 0, set()
+    try:
+        device = folder.lstat().st_dev
+    except OSError:
+        return Footprint(0, 0)
+    waiting = [str(folder)]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    stat = entry.stat(follow_symlinks=False)
+                    if stat.st_dev != device or (stat.st_nlink > 1 and stat.st_ino in seen):
+                        continue
+                    if stat.st_nlink > 1:
+                        seen.add(stat.st_ino)
+                    total, count = total + stat.st_blocks * _BLOCK, count + 1
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+        except OSError:
+            continue  # it went while we looked
+    return Footprint(total, count)
+
+
+def _each(folder: Path) -> dict[str, Footprint]:
+    try:
+        return {each.name: footprint(each) for each in folder.iterdir() if each.is_dir()}
+    except OSError:
+        return {}
+
+
+def _disk_levels(disk: DiskUsage) -> dict[str, Level]:
+    found = {}
+    if disk.capacity:
+        found[eviction.IMAGE_DISK] = Level(disk.available, disk.capacity)
+    if disk.inodes:
+        found[eviction.IMAGE_INODES] = Level(disk.inodes_free, disk.inodes)
+    return found
+
+
+def _in_memory(pod: Pod) -> set[str]:
+    volumes = pod.spec.get("volumes") or ()
+    return {each.get("name", "") for each in volumes if (each.get("emptyDir") or {}).get("medium") == "Memory"}
+
+
+def _numbers(text: str) -> dict[str, int]:
+    found = {}
+    for line in text.splitlines():
+        name, _, rest = line.partition(":")
+        words = rest.split()
+        if words and words[0].isdigit():
+            found[name] = int(words[0])
+    return found
+
+
+def _uid(container: Container) -> str:
+    return container.labels.get(POD_UID_LABEL, "")
