@@ -7,6 +7,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from pinnace.core.base.contract.keys import ResourceKey
 from pinnace.core.base.errors import PinnaceError
 from pinnace.core.base.pod import Container, Object, Pod
 from pinnace.core.base.runtime import ContainerConfig, Credential, Image, SandboxConfig
@@ -51,8 +52,13 @@ class Materials(Protocol):
         """Everything of a container, /etc/hosts, /etc/hostname's and the termination log's mounts included. Raises SpecRefused."""
         ...
 
-    async def pull_credentials(self, pod: Pod) -> Sequence[Credential]:
-        """Of its imagePullSecrets; a missing secret is passed over with a warning event."""
+    async def pull_credentials(self, pod: Pod, image: str = "") -> Sequence[Credential]:
+        """Of its imagePullSecrets, for one image the most particular first; "" gives all, for who chooses (rules/credentials.py). A missing
+        secret is passed over with a warning event."""
+        ...
+
+    def uses(self, pod: Pod) -> Collection[ResourceKey]:
+        """The stored objects whose change makes a look at the pod worth while."""
         ...
 
     def termination_log(self, pod: Pod, container: Container, attempt: int) -> Path:

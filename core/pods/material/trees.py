@@ -1,0 +1,187 @@
+"""Trees that somebody else writes in: removing them, opening a path in them, giving them to a group. No step follows a link out.
+
+Everything works from descriptor to descriptor, so that renaming things meanwhile gains nothing. All of it blocks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PLACE: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_DEEPEST: Final = 48
+_MOST_LINKS: Final = 40
+
+
+class Escape(PermissionError):
+    """A path leads out of its volume."""
+
+
+def remove(path: Path) -> None:
+    """Remove a folder and all in it. Nothing happens when there is none. Raises OSError (EBUSY) without touching what is mounted
+    somewhere in it."""
+    try:
+        top = os.open(path, _FOLDER)
+    except FileNotFoundError:
+        return
+    try:
+        _empty(top, top, _mount_id(top), 0)
+    finally:
+        os.close(top)
+    path.rmdir()
+
+
+def _empty(folder: int, top: int, mount: str, depth: int) -> None:
+    """Folders that lie too deep are brought to the top first: a tree of any depth takes a few descriptors."""
+    while names := os.listdir(folder):
+        for name in names:
+            _remove_entry(name, folder, top, mount, depth)
+
+
+def _remove_entry(name: str, folder: int, top: int, mount: str, depth: int) -> None:
+    if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        os.unlink(name, dir_fd=folder)
+        return
+    if depth >= _DEEPEST:
+        os.rename(name, f".removed-{os.urandom(8).hex()}", src_dir_fd=folder, dst_dir_fd=top)
+        return
+    inner = os.open(name, _FOLDER, dir_fd=folder)
+    try:
+        if _mount_id(inner) != mount:
+            raise OSError(errno.EBUSY, "something is mounted there", name)
+        _empty(inner, top, mount, depth + 1)
+    finally:
+        os.close(inner)
+    os.rmdir(name, dir_fd=folder)
+
+
+def _mount_id(descriptor: int) -> str:
+    for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii").splitlines():
+        if line.startswith("mnt_id:"):
+            return line
+    raise OSError(errno.ENOSYS, "the kernel does not say what is mounted where")
+
+
+@contextlib.contextmanager
+def opened(root: Path, inside: str, *, create_mode: int | None = None) -> Iterator[int]:
+    """A descriptor (O_PATH) of what is at `inside` below `root`, links within it followed. With `create_mode`, folders that are missing
+    are made. Raises Escape when the way leads out, OSError when there is none."""
+    if inside.startswith("/") or ".." in inside.split("/"):
+        raise Escape(errno.EACCES, "expected a path within the volume, without '..'", inside)
+    way = [os.open(root, os.O_PATH | os.O_CLOEXEC)]
+    try:
+        _walk(way, deque(inside.split("/")), inside, create_mode)
+        yield way[-1]
+    finally:
+        for each in way:
+            os.close(each)
+
+
+def _walk(way: list[int], ahead: deque[str], inside: str, create_mode: int | None) -> None:
+    links = 0
+    while ahead:
+        step = ahead.popleft()
+        if step in ("", "."):
+            continue
+        if step == "..":
+            if len(way) == 1:
+                raise Escape(errno.EACCES, "a link leads out of the volume", inside)
+            os.close(way.pop())
+            continue
+        place = _step(way[-1], step, create_mode)
+        mode = os.fstat(place).st_mode
+        if not stat.S_ISLNK(mode):
+            way.append(place)
+            continue
+        try:
+            target = os.readlink("", dir_fd=place)
+        finally:
+            os.close(place)
+        links += 1
+        if target.startswith("/"):
+            raise Escape(errno.EACCES, "a link leads out of the volume", inside)
+        if links > _MOST_LINKS:
+            raise OSError(errno.ELOOP, "too many links", inside)
+        ahead.extendleft(reversed(target.split("/")))
+
+
+def _step(folder: int, name: str, create_mode: int | None) -> int:
+    try:
+        return os.open(name, _PLACE, dir_fd=folder)
+    except FileNotFoundError:
+        if create_mode is None:
+            raise
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, create_mode, dir_fd=folder)
+    return os.open(name, _PLACE, dir_fd=folder)
+
+
+def give(root: Path, group: int, *, readonly: bool = False, only_if_root_differs: bool = False) -> None:
+    """Let a group own a tree: every entry's group is set; files become readable and writable for it, folders also set-group-ID. With
+    `only_if_root_differs` a tree whose top is so already is left alone. Raises OSError."""
+    bits = 0o440 if readonly else 0o660
+    if only_if_root_differs:
+        top = root.stat()
+        wanted = bits | 0o110 | stat.S_ISGID
+        if top.st_gid == group and stat.S_IMODE(top.st_mode) & wanted == wanted:
+            return
+    for _, folders, files, folder in os.fwalk(root, follow_symlinks=False):
+        for name in (*folders, *files):
+            with contextlib.suppress(FileNotFoundError):  # somebody works in it
+                os.chown(name, -1, group, dir_fd=folder, follow_symlinks=False)
+                _allow(os.open(name, _PLACE, dir_fd=folder), bits)
+    os.chown(root, -1, group)
+    _allow(os.open(root, os.O_PATH | os.O_CLOEXEC), bits)
+
+
+def _allow(place: int, bits: int) -> None:
+    """Add permission bits to what a descriptor is, and close it."""
+    try:
+        mode = os.fstat(place).st_mode
+        if stat.S_ISLNK(mode):
+            return
+        wanted = stat.S_IMODE(mode) | bits | (0o110 | stat.S_ISGID if stat.S_ISDIR(mode) else 0)
+        if wanted != stat.S_IMODE(mode):
+            os.chmod(_path(place), wanted)  # noqa: PTH101 - a descriptor's path
+    finally:
+        os.close(place)
+
+
+def _path(place: int) -> str:
+    """A path that is exactly what the descriptor is, whatever its name is by now."""
+    return f"/proc/self/fd/{place}"
+
+
+def used_bytes(root: Path) -> int:
+    """What a tree takes of its disk, other file systems in it and what lies too deep left out."""
+    top = os.open(root, _FOLDER)
+    try:
+        return _used(top, os.fstat(top).st_dev, set(), 0)
+    finally:
+        os.close(top)
+
+
+def _used(folder: int, device: int, seen: set[int], depth: int) -> int:
+    total = 0
+    for name in os.listdir(folder):
+        with contextlib.suppress(OSError):  # somebody works in it
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if status.st_dev != device or status.st_ino in seen:
+                continue
+            if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+                seen.add(status.st_ino)
+            total += status.st_blocks * 512
+            if stat.S_ISDIR(status.st_mode) and depth < _DEEPEST:
+                inner = os.open(name, _FOLDER, dir_fd=folder)
+                try:
+                    total += _used(inner, device, seen, depth + 1)
+                finally:
+                    os.close(inner)
+    return total
