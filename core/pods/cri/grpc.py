@@ -27,7 +27,7 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.exceptions import ProtocolError
-from h2.settings import SettingCodes
+from h2.settings import SettingCodes, Settings
 
 from pinnace.core.base.errors import LinkError, PinnaceError
 from pinnace.core.pods.cri.protobuf import M, Malformed, Message
@@ -146,7 +146,9 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._h2.local_settings.update({SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW, SettingCodes.ENABLE_PUSH: 0})
+        self._h2.local_settings = Settings(
+            client=True, initial_values={SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW, SettingCodes.ENABLE_PUSH: 0}
+        )
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(4 * _WINDOW)
         self.is_open = True

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ _HOST: Final = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])
 _REFERENCE: Final = re.compile(
     rf"(?:{_HOST}/)?{_COMPONENT}(?:/{_COMPONENT})*(?::\w[\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}}|@sha512:[0-9a-f]{{128}})?"
 )
+_DOCKER: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 _ID: Final = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
 
 
@@ -101,7 +103,7 @@ class CriImages:
 
     async def _pull(self, reference: str, credentials: Sequence[Credential]) -> Image:
         failed: PullFailed | None = None
-        for credential in (*credentials, None):
+        for credential in (*(each for each in credentials if is_for(each, reference)), None):
             request = messages.PullImageRequest(image=self.spec(reference), auth=None if credential is None else _auth(credential))
             try:
                 said = await self._channel.call("/runtime.v1.ImageService/PullImage", request, messages.PullImageResponse, timeout=None)
@@ -159,10 +161,19 @@ class CriImages:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def is_for(credential: Credential, reference: str) -> bool:
+    """Whether a credential is for the registry of an image; "" is for any, and a path narrows it to what is below."""
+    server = credential.server.partition("://")[2] or credential.server
+    host, _, path = server.rstrip("/").partition("/")
+    if not host:
+        return True
+    first, slash, rest = reference.partition("/")
+    has_host = bool(slash) and (first == "localhost" or "." in first or ":" in first)
+    if host in _DOCKER:
+        return not has_host or first in _DOCKER
+    return has_host and fnmatchcase(first, host) and (not path or rest.startswith(path))
+
+
 def _auth(credential: Credential) -> messages.AuthConfig:
-    return messages.AuthConfig(
-        username=credential.username,
-        password=credential.password,
-        server_address=credential.server,
-        identity_token=credential.identity_token,
-    )
+    """Without the server: it has been compared here, and containerd refuses one that is no URL."""
+    return messages.AuthConfig(username=credential.username, password=credential.password, identity_token=credential.identity_token)

@@ -184,10 +184,8 @@ class CriRuntime:
 
     async def create_container(self, sandbox_id: str, config: ContainerConfig, sandbox: SandboxConfig) -> str:
         await self._introduce()
-        user = ""
-        if config.security.run_as_group is not None and config.security.run_as_user is None:
-            image = await self.images.image(config.image)
-            user = image.user.partition(":")[0] if image else ""
+        image = await self.images.image(config.image) if config.security.run_as_user is None else None
+        user = image.user if image else ""
         request = messages.CreateContainerRequest(
             pod_sandbox_id=sandbox_id,
             config=translation.container_config(config, sandbox, image=self.images.spec(config.image).image, user=user),

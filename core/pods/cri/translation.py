@@ -106,7 +106,8 @@ def _namespaces(wish: Namespaces) -> messages.NamespaceOption:
 
 
 def container_config(config: ContainerConfig, sandbox: SandboxConfig, *, image: str, user: str = "") -> messages.ContainerConfig:
-    """`image` is what the runtime calls it; `user` the image's, where the wish names a group but no user."""
+    """`image` is what the runtime calls it; `user` the image's, which is named where the pod names none: unasked, containerd leaves away
+    the groups that the user has in the image, and refuses a wish for a group."""
     own = {
         CONTAINER_NAME_LABEL: config.name,
         POD_NAME_LABEL: sandbox.name,
@@ -161,9 +162,13 @@ def _resources(wish: Resources) -> messages.LinuxContainerResources:
 
 
 def _security(wish: Security, namespaces: Namespaces, user: str) -> messages.LinuxContainerSecurityContext:
-    uid = wish.run_as_user
-    if uid is None and wish.run_as_group is not None and (user.isdecimal() or not user):
-        uid = int(user or 0)
+    uid, username = wish.run_as_user, ""
+    if uid is None and user.isdecimal():
+        uid = int(user)
+    elif uid is None and user:
+        username = user
+    elif uid is None and wish.run_as_group is not None:
+        uid = 0
     apparmor = wish.apparmor.kind
     return messages.LinuxContainerSecurityContext(
         capabilities=messages.Capability(add_capabilities=wish.add_capabilities, drop_capabilities=wish.drop_capabilities),
@@ -171,7 +176,7 @@ def _security(wish: Security, namespaces: Namespaces, user: str) -> messages.Lin
         namespace_options=_namespaces(namespaces),
         run_as_user=None if uid is None else messages.Int64Value(value=uid),
         run_as_group=None if wish.run_as_group is None else messages.Int64Value(value=wish.run_as_group),
-        run_as_username=user if uid is None and wish.run_as_group is not None else "",
+        run_as_username=username,
         readonly_rootfs=wish.readonly_root,
         supplemental_groups=wish.supplemental_groups,
         no_new_privs=wish.no_new_privileges,

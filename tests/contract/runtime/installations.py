@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
@@ -34,8 +35,16 @@ def images() -> Mapping[str, BuiltImage]:
     }
 
 
+class Quirk(Enum):
+    """What a runtime does otherwise, and no adapter can mend."""
+
+    LOSES_TAIL = "of a container that ends while much of what it said is unread, the rest is lost"
+    KEEPS_EXEC = "a command goes on when who started it has left, until it reads or writes"
+
+
 class Installation(Protocol):
     name: str
+    quirks: frozenset[Quirk]
 
     def adapter(self) -> Runtime:
         """A new object over what is there; the test starts, runs and closes it."""
@@ -46,6 +55,7 @@ class CriInstallation:
     """containerd, started for the tests."""
 
     name = "cri"
+    quirks = frozenset({Quirk.LOSES_TAIL, Quirk.KEEPS_EXEC})
 
     def __init__(self, daemon: Containerd) -> None:
         self.daemon = daemon

@@ -120,6 +120,15 @@ class TestPod:
         assert container.exit_code == 0, f"exit code {container.exit_code}, {container.reason}: {said}"
         return said
 
+    async def until_said(self, container_id: str, text: str) -> None:
+        """Wait for a text in the container's log."""
+        log = (await self.runtime.container(container_id)).log_path
+
+        async def has_said() -> bool:
+            return log.exists() and text in log.read_text()
+
+        await until(has_said, what=f"{text!r} in the log")
+
     def said(self, container: Container) -> str:
         return "".join(line.text + ("" if line.is_partial else "\n") for line in log_lines(container.log_path))
 
@@ -133,6 +142,28 @@ class TestPod:
         for each in await self.runtime.sandboxes(self.uid):
             await self.runtime.stop_sandbox(each.id)
             await self.runtime.remove_sandbox(each.id)
+
+
+async def listening(host: str, port: int) -> None:
+    """Wait until something accepts there."""
+
+    async def accepts() -> bool:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection(host, port)
+            writer.close()
+            return True
+        return False
+
+    await until(accepts, what=f"a listener at {host}:{port}")
+
+
+async def fetched(host: str, port: int, path: str = "/") -> bytes:
+    """The body of an HTTP answer."""
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    return answer.partition(b"\r\n\r\n")[2]
 
 
 def remove_cgroups(path: str) -> None:

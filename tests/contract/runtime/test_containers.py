@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from contract.runtime.installations import BUSYBOX, ENTRY, SIGNAL, USER
-from contract.runtime.pods import TestPod, until
+from contract.runtime.pods import TestPod
 
 from pinnace.core.base.runtime import ContainerState, Namespaces, NoSuchContainer, RuntimeFailed
 
@@ -91,7 +91,7 @@ async def test_containers_of_one_pod_and_of_all(pod: TestPod) -> None:
 
 async def test_stop_is_terminate_then_kill(pod: TestPod) -> None:
     polite = await pod.shell("trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.05; done")
-    await until_said(pod, polite, "up")
+    await pod.until_said(polite, "up")
     await pod.runtime.stop_container(polite, 20)
     container = await pod.runtime.container(polite)
     assert (container.state, container.exit_code) == (ContainerState.EXITED, 7)
@@ -100,7 +100,7 @@ async def test_stop_is_terminate_then_kill(pod: TestPod) -> None:
 
 async def test_stop_kills_after_the_grace(pod: TestPod) -> None:
     deaf = await pod.shell("trap 'echo heard' TERM; echo up; while :; do sleep 0.05; done")
-    await until_said(pod, deaf, "up")
+    await pod.until_said(deaf, "up")
     await pod.runtime.stop_container(deaf, 1)
     container = await pod.runtime.container(deaf)
     assert (container.state, container.exit_code, container.reason) == (ContainerState.EXITED, 137, "Error")
@@ -109,7 +109,7 @@ async def test_stop_kills_after_the_grace(pod: TestPod) -> None:
 
 async def test_stop_with_no_grace_kills_at_once(pod: TestPod) -> None:
     deaf = await pod.shell("trap 'echo heard' TERM; echo up; while :; do sleep 0.05; done")
-    await until_said(pod, deaf, "up")
+    await pod.until_said(deaf, "up")
     await pod.runtime.stop_container(deaf, 0)
     assert (await pod.runtime.container(deaf)).exit_code == 137
 
@@ -117,7 +117,7 @@ async def test_stop_with_no_grace_kills_at_once(pod: TestPod) -> None:
 async def test_stop_sends_the_signal_that_the_image_wants(pod: TestPod) -> None:
     text = "trap 'exit 5' USR1; trap 'exit 6' TERM; echo up; while :; do sleep 0.05; done"
     container_id = await pod.shell(text, image=SIGNAL)
-    await until_said(pod, container_id, "up")
+    await pod.until_said(container_id, "up")
     await pod.runtime.stop_container(container_id, 20)
     assert (await pod.runtime.container(container_id)).exit_code == 5
 
@@ -142,7 +142,7 @@ async def test_start_of_what_is_no_program_tells_so(pod: TestPod) -> None:
 
 async def test_remove_ends_what_runs_and_leaves_the_log(pod: TestPod) -> None:
     container_id = await pod.shell("echo up; sleep 1000")
-    await until_said(pod, container_id, "up")
+    await pod.until_said(container_id, "up")
     log = (await pod.runtime.container(container_id)).log_path
     await pod.runtime.remove_container(container_id)
     assert log.exists()
@@ -165,12 +165,3 @@ async def test_second_attempt_stands_beside_the_first(pod: TestPod) -> None:
     states = {each.attempt: each.state for each in await pod.runtime.containers(pod.uid)}
     assert states == {0: ContainerState.EXITED, 1: ContainerState.RUNNING}
     assert {first.id, second} == {each.id for each in await pod.runtime.containers(pod.uid)}
-
-
-async def until_said(pod: TestPod, container_id: str, text: str) -> None:
-    log = (await pod.runtime.container(container_id)).log_path
-
-    async def has_said() -> bool:
-        return log.exists() and text in log.read_text()
-
-    await until(has_said, what=f"{text!r} in the log")
