@@ -96,6 +96,7 @@ class BuiltInInstallation:
     """crun and nothing else."""
 
     name = "oci"
+    quirks: frozenset[Quirk] = frozenset()
 
     def __init__(self, home: OciHome) -> None:
         self.home = home
@@ -108,5 +109,7 @@ INSTALLATIONS: Mapping[str, Callable[[Path], AbstractContextManager[Installation
 """By name; what is built with a scratch folder and gives the installation in `with`. Images of `images()` must be there."""
 EVERY = ("cri", "oci")
 """Those with real containers."""
+WITH_IMAGES = ("cri",)
+"""Those whose images are the real ones, for the tests of images."""
 FAKES = ()
 """Those that only keep books; tests marked `bookkeeping` run on them too."""

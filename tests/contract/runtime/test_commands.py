@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from contract.runtime.installations import Installation, Quirk
-from contract.runtime.pods import TestPod, until
+from contract.runtime.pods import DEADLINE, TestPod, until
 from rig.processes import free_port
 
 from pinnace.core.base.runtime import Namespaces, RuntimeFailed, Security, Stream
@@ -197,7 +197,8 @@ async def test_container_that_ends_ends_its_execs(pod: TestPod) -> None:
     async with pod.runtime.exec(container_id, ("/bin/sh", "-c", "echo up; sleep 1000"), tty=False, stdin=False) as stream:
         await said_until(stream, b"up")
         await pod.runtime.stop_container(container_id, 0)
-        assert await stream.wait() == 137
+        async with asyncio.timeout(DEADLINE):
+            assert await stream.wait() == 137
 
 
 async def test_attach_hears_from_now_on_and_ends_with_the_container(pod: TestPod) -> None:
