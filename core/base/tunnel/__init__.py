@@ -1,0 +1,1 @@
+"""What both ends of the tunnel for logs, commands and metrics share: its frames, its channels, HTTP heads. No policy of either end."""

@@ -1,0 +1,90 @@
+"""A byte stream in both directions, whatever carries it, and joining two of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Final, Protocol
+
+CHUNK: Final = 32 << 10
+
+
+class Duplex(Protocol):
+    """Reading and writing wait for each other's side: nothing is buffered without bound."""
+
+    async def read(self) -> bytes:
+        """Some bytes; b"" at the end."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Raises ConnectionError when the other end is gone."""
+        ...
+
+    async def close(self) -> None:
+        """Both directions; what was written still arrives. May be called again."""
+        ...
+
+
+class StreamDuplex:
+    """An asyncio connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def read(self) -> bytes:
+        try:
+            return await self._reader.read(CHUNK)
+        except OSError:
+            return b""
+
+    async def write(self, data: bytes) -> None:
+        if self._writer.is_closing():
+            raise ConnectionResetError("the connection is closed")
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def close(self) -> None:
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+
+class WithRest:
+    """A duplex of which something was read already."""
+
+    def __init__(self, inner: Duplex, rest: bytes) -> None:
+        self._inner = inner
+        self._rest = rest
+
+    async def read(self) -> bytes:
+        if self._rest:
+            rest, self._rest = self._rest, b""
+            return rest
+        return await self._inner.read()
+
+    async def write(self, data: bytes) -> None:
+        await self._inner.write(data)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+async def copy(source: Duplex, target: Duplex) -> None:
+    """Until the source ends or the target is gone."""
+    with contextlib.suppress(ConnectionError):
+        while data := await source.read():
+            await target.write(data)
+
+
+async def join(left: Duplex, right: Duplex) -> None:
+    """Copy both ways until either side ends, then close both."""
+    tasks = [asyncio.create_task(copy(left, right)), asyncio.create_task(copy(right, left))]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await left.close()
+        await right.close()
