@@ -5,19 +5,18 @@ What is refused is answered in HTTP where TLS stands already, logged in one line
 
 from __future__ import annotations
 
-import asyncio
 import http
 import logging
-from typing import Final, cast
+from typing import Final
 
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from pinnace.cloud.hub.bootstrap import identity as names_of
 from pinnace.cloud.hub.hub import Hub
 from pinnace.cloud.hub.pki import NODE_GROUP
 from pinnace.cloud.hub.settings import CloudHubSettings
+from pinnace.cloud.hub.sockets import GatedConnection, first
 from pinnace.cloud.hub.tls import TlsGate, peer_of
 from pinnace.cloud.hub.vault import Vault
 from pinnace.cloud.ports import NodeIdentity
@@ -36,18 +35,10 @@ CLOSE_SECONDS: Final = 2.0
 WRITE_BUFFER: Final = 256 << 10
 
 
-class _NodeConnection(ServerConnection):
-    """A connection that starts with TLS on its own, so that a failed handshake can be told to somebody."""
+class _NodeConnection(GatedConnection):
+    """A node's connection, and whose it is."""
 
-    gate: TlsGate
     identity: NodeIdentity | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if transport.get_extra_info("sslcontext") is not None:
-            super().connection_made(transport)
-            return
-        transport = cast("asyncio.Transport", transport)  # uvloop's are no subclasses
-        self.gate.admit(transport, lambda: self)
 
 
 class Acceptor:
@@ -68,16 +59,16 @@ class Acceptor:
     async def start(self) -> None:
         gate = TlsGate("hub", self._vault.context(certificate_required=True))
 
-        class GatedConnection(_NodeConnection):
+        class NodeConnection(_NodeConnection):
             pass
 
-        GatedConnection.gate = gate
+        NodeConnection.gate = gate
         self._gate = gate
         self._server = await serve(
             self._serve,
             self._settings.websocket.address,
             self._settings.websocket.port,
-            create_connection=GatedConnection,
+            create_connection=NodeConnection,
             process_request=self._admit,
             process_response=self._agree,
             server_header=None,
@@ -103,22 +94,22 @@ class Acceptor:
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Who it is, by header and certificate; a Response refuses."""
         assert isinstance(connection, _NodeConnection)
-        node = _first(request.headers, "Node_id")
+        node = first(request.headers, "Node_id")
         organisation, common_name = names_of(connection.transport.get_extra_info("peercert") or {})
         if not NODE_NAME.fullmatch(node):
             return self._refuse(connection, node, http.HTTPStatus.FORBIDDEN, "the Node_id header is missing or no node name")
         if (organisation, common_name) != (NODE_GROUP, NODE_COMMON_NAME + node):
             reason = f"the certificate is for CN={common_name} O={organisation}, not for node {node}"
             return self._refuse(connection, node, http.HTTPStatus.FORBIDDEN, reason)
-        if _first(request.headers, "ConnectionUse") != "msg":
+        if first(request.headers, "ConnectionUse") != "msg":
             return self._refuse(connection, node, http.HTTPStatus.BAD_REQUEST, "the ConnectionUse header must be msg")
         if not self._hub.has_room_for(NodeName(node)):
             reason = f"nodeLimit {self._settings.node_limit} is reached"
             return self._refuse(connection, node, http.HTTPStatus.SERVICE_UNAVAILABLE, reason)
         connection.identity = NodeIdentity(
             NodeName(node),
-            project=_first(request.headers, "Project_id"),
-            wire=wireversion.agree(_first(request.headers, wireversion.HEADER)),
+            project=first(request.headers, "Project_id"),
+            wire=wireversion.agree(first(request.headers, wireversion.HEADER)),
         )
         return None
 
@@ -135,9 +126,3 @@ class Acceptor:
         assert isinstance(connection, _NodeConnection)
         assert connection.identity is not None
         await self._hub.serve(connection.identity, connection, peer_of(connection.transport))
-
-
-def _first(headers: Headers, name: str) -> str:
-    """The first of the values: an upstream edge repeats a header with each attempt to connect."""
-    values = headers.get_all(name)
-    return values[0] if values else ""

@@ -75,13 +75,18 @@ class Vault:
                 logger.warning("hub.token.not_refreshed error=%s: trying again in %g s", error, RETRY_SECONDS)
                 await self._clock.sleep(RETRY_SECONDS)
 
-    def context(self, *, certificate_required: bool) -> ssl.SSLContext:
-        """TLS for a listener: the server's certificate, client certificates of our authority asked for, and required or not."""
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=pki.pem(self.authority.pair.certificate).decode())
+    def context(self, *, certificate_required: bool, clients: str | None = None) -> ssl.SSLContext:
+        """TLS for a listener: the server's certificate, client certificates of our authority asked for, and required or not. `clients`
+        are other authorities, as PEM, in place of ours; without any no certificate is asked for."""
+        authorities = pki.pem(self.authority.pair.certificate).decode() if clients is None else clients
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if authorities:
+            context.load_verify_locations(cadata=authorities)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
         context.set_alpn_protocols(["http/1.1"])
-        context.verify_mode = ssl.CERT_REQUIRED if certificate_required else ssl.CERT_OPTIONAL
+        if authorities:
+            context.verify_mode = ssl.CERT_REQUIRED if certificate_required else ssl.CERT_OPTIONAL
         with tempfile.TemporaryDirectory(prefix="pinnace-") as folder:  # mode 0700; ssl reads pairs from files only
             certificate, key = Path(folder, "crt"), Path(folder, "key")
             certificate.write_bytes(pki.pem(self.server.certificate))
