@@ -54,6 +54,11 @@ from pinnace.cloud.kube.resources import (
 )
 from pinnace.cloud.ports import Object, Resource
 from pinnace.cloud.settings import CloudCoreSettings, ConversionSettings
+from pinnace.cloud.stream.record import TunnelRecord
+from pinnace.cloud.stream.reviews import client_authorities
+from pinnace.cloud.stream.server import StreamServer
+from pinnace.cloud.stream.settings import CloudStreamSettings
+from pinnace.cloud.stream.tunnels import Tunnels
 from pinnace.cloud.watch import ObjectCache
 from pinnace.cloud.watch.cache import drop_managed_fields
 from pinnace.core.base.aio.backoff import Backoff
@@ -78,6 +83,8 @@ class Running:
     websocket_port: int
     https_port: int
     conversion_port: int
+    tunnel_port: int
+    stream_port: int
     token: str = field(repr=False)
     """The join token of this moment; a secret."""
 
@@ -162,11 +169,17 @@ async def serving(settings: CloudCoreSettings) -> AsyncIterator[Running]:
             await _listening(bootstrap.start, "modules.cloudHub.https", hub_settings.https.address, hub_settings.https.port)
             stack.push_async_callback(bootstrap.close)
             https_port = bootstrap.port
+        tunnel_port = stream_port = 0
+        if settings.modules.cloud_stream.enable:
+            address = _address(hub_settings.advertise_address, access)
+            tunnel_port, stream_port = await _streams(
+                stack, settings.modules.cloud_stream, access, api=api, vault=vault, nodes=nodes, pods=pods, address=address
+            )
         logger.info(
-            "cloudcore.serving api=%s nodes=%d devices=%d websocket=%d https=%d conversion=%d",
-            access.url, len(nodes), len(device_cache), websocket_port, https_port, conversion_port,
+            "cloudcore.serving api=%s nodes=%d devices=%d websocket=%d https=%d conversion=%d tunnel=%d streams=%d",
+            access.url, len(nodes), len(device_cache), websocket_port, https_port, conversion_port, tunnel_port, stream_port,
         )  # fmt: skip
-        yield Running(websocket_port, https_port, conversion_port, vault.token)
+        yield Running(websocket_port, https_port, conversion_port, tunnel_port, stream_port, vault.token)
 
 
 async def patiently(access: Access, step: Callable[[], Awaitable[T]]) -> T:
@@ -223,6 +236,29 @@ async def _conversion(stack: contextlib.AsyncExitStack, settings: ConversionSett
     await _listening(start, "modules.conversion", host, wanted)
     url = "" if service is not None else settings.url or f"https://{_in_url(own)}:{port}"
     return port, Webhook(ca=pki.pem(vault.authority.pair.certificate).decode(), path=admission.PATH, url=url, service=service)
+
+
+async def _streams(
+    stack: contextlib.AsyncExitStack, settings: CloudStreamSettings, access: Access, *, api: HttpKubeApi, vault: Vault,
+    nodes: ObjectCache, pods: ObjectCache, address: str,
+) -> tuple[int, int]:  # fmt: skip
+    """Start both listeners of the tunnel; their ports."""
+    further = ""
+    with contextlib.suppress(FileNotFoundError):
+        further = settings.tls_stream_ca_file.read_text(encoding="ascii")
+    tunnels: Tunnels
+    record = TunnelRecord(api, nodes, address=address, is_here=lambda node: node in tunnels)
+    tunnels = Tunnels(vault, settings, connected=record.connected)
+    server = StreamServer(
+        api, vault, settings, tunnels=tunnels, pods=pods, nodes=nodes, clients=client_authorities(access.ca, further)
+    )  # fmt: skip
+    stack.push_async_callback(record.workers.close)
+    await _listening(server.start, "modules.cloudStream (streamPort)", settings.address, settings.stream_port)
+    stack.push_async_callback(server.close)
+    await patiently(access, lambda: record.open(server.port))
+    await _listening(tunnels.start, "modules.cloudStream (tunnelPort)", settings.address, settings.tunnel_port)
+    stack.push_async_callback(tunnels.close)
+    return tunnels.port, server.port
 
 
 def _tls(pair: pki.Pair) -> ssl.SSLContext:

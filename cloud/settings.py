@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pinnace.cloud.hub.settings import CloudHubSettings
+from pinnace.cloud.stream.settings import CloudStreamSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class ConversionSettings:
 @dataclass(frozen=True, slots=True)
 class Modules:
     cloud_hub: CloudHubSettings = field(default_factory=CloudHubSettings)
+    cloud_stream: CloudStreamSettings = field(default_factory=CloudStreamSettings)
     device_controller: DeviceControllerSettings = field(default_factory=DeviceControllerSettings)
     conversion: ConversionSettings = field(default_factory=ConversionSettings)
 

@@ -38,8 +38,8 @@ ADDRESS_ANNOTATION = "cloudcore"
 """Which cloudcore a node is connected to: its address."""
 RESTRICTED = "node-restriction.kubernetes.io"
 """Labels of this domain and below say where trusted work may go; a node must not set them on itself (Kubernetes API, NodeRestriction)."""
-_MAY_TOUCH_METADATA = (b'"metadata"', b'"$patch"', b'"$retainKeys"', b"\\u")
-"""A status patch without any of these leaves metadata alone. The last stands for escapes, behind which the others may hide."""
+_MAY_TOUCH_MORE = (b'"metadata"', b'"$patch"', b'"$retainKeys"', b'"daemonEndpoints"', b"\\u")
+"""A status patch without any of these keeps to what is the node's. The last stands for escapes, behind which the others may hide."""
 
 
 def node_digest(node: Object) -> str:
@@ -145,9 +145,11 @@ class NodeController:
             return [self._refused(message, node, key, NODES)]
         try:
             patch = body_text(message)
-            if any(each in patch for each in _MAY_TOUCH_METADATA):  # rare enough to be looked at closely
+            if any(each in patch for each in _MAY_TOUCH_MORE):  # rare enough to be looked at closely
                 content = _object(load_body(message))
-                patch = orjson.dumps({"metadata": _own(content), "status": content.get("status") or {}})
+                status = _object(content.get("status") or {})
+                status.pop("daemonEndpoints", None)  # where its kubelet is reached, which is the tunnel, cloudcore knows
+                patch = orjson.dumps({"metadata": _own(content), "status": status})
             made = await self._api.patch(NODES, node, patch, content_type=STRATEGIC, subresource="status")
         except PinnaceError as error:
             return [failed_answer(message, status_of_error(error), zero_object(NODES))]
@@ -165,6 +167,7 @@ class NodeController:
             else:
                 status = _object(body.get("Status") or body.get("status") or {})
                 status |= _extended(_object(body.get("ExtendResources") or {}))
+                status.pop("daemonEndpoints", None)
                 made = await self._api.patch(NODES, node, {"status": status}, content_type=STRATEGIC, subresource="status")
                 version = made["metadata"].get("resourceVersion", "")
         except PinnaceError as error:

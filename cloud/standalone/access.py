@@ -11,9 +11,12 @@ from pinnace.cloud.standalone.status import ApiError, details_of, qualified
 ADMINS = "system:masters"
 NODES = "system:nodes"
 CLOUDCORE = "pinnace:cloudcore"
+KUBELET_CLIENT = "pinnace:kubelet-client"
+"""This server itself, where it asks nodes; it may do nothing else."""
 OPEN_PATHS = frozenset({"/version", "/healthz", "/livez", "/readyz"})
 _DISCOVERY = ("/api", "/apis", "/openapi", "/.well-known/openid-configuration")
 _READ = frozenset({"get", "list", "watch"})
+_KUBELET_PARTS = frozenset({"proxy", "log", "stats", "metrics"})
 _SELF_REVIEWS = frozenset({"selfsubjectreviews", "selfsubjectaccessreviews", "selfsubjectrulesreviews"})
 _NODE_NAMED_READS = frozenset({"configmaps", "secrets", "serviceaccounts", "persistentvolumeclaims"})
 _NODE_OPEN_READS = frozenset({"services", "endpoints", "endpointslices", "namespaces", "persistentvolumes", "nodes", "pods"})
@@ -62,6 +65,8 @@ class Access:
             return self._node(user.name.removeprefix("system:node:"), attempt)
         if CLOUDCORE in user.groups:
             return _cloudcore(attempt)
+        if KUBELET_CLIENT in user.groups:
+            return attempt.group == "" and attempt.plural == "nodes" and attempt.subresource in _KUBELET_PARTS
         if user.name.startswith("system:serviceaccount:"):
             namespace = user.name.split(":")[2]
             in_own = attempt.namespace == namespace and attempt.plural != "secrets" and not attempt.subresource

@@ -11,6 +11,7 @@ from pinnace.cloud.standalone.deletion import Deletion
 from pinnace.cloud.standalone.discovery import Discovery
 from pinnace.cloud.standalone.documents import Documents
 from pinnace.cloud.standalone.identity import Peer, authenticate
+from pinnace.cloud.standalone.metrics import Metrics
 from pinnace.cloud.standalone.negotiation import is_pretty
 from pinnace.cloud.standalone.reading import Reading
 from pinnace.cloud.standalone.registry import Registry
@@ -44,6 +45,7 @@ class Api:
         deletion: Deletion,
         subresources: Subresources,
         reviews: Reviews,
+        metrics: Metrics,
     ) -> None:
         self._registry = registry
         self._tokens = tokens
@@ -56,6 +58,7 @@ class Api:
         self._deletion = deletion
         self._subresources = subresources
         self._reviews = reviews
+        self._metrics = metrics
 
     async def serve(self, request: Request, peer: Peer) -> Answer:
         try:
@@ -97,6 +100,8 @@ class Api:
         self._access.check(request.user, attempt)
         if sub is not None:
             return await self._subresources.answer(request, target, sub)
+        if kind.is_measured:
+            return await self._metrics.answer(request, target)
         if kind.group in _REVIEW_GROUPS:
             return self._reviews.answer(request, target)
         if kind.plural == "bindings":

@@ -107,7 +107,7 @@ def _entries(kind: Kind) -> list[dict[str, Any]]:
         "name": kind.plural, "singularName": kind.singular_name, "namespaced": kind.namespaced, "kind": kind.kind,
         "verbs": list(kind.verbs),
     })  # fmt: skip
-    if "get" in kind.verbs:
+    if "get" in kind.verbs and not kind.is_measured:
         main["storageVersionHash"] = base64.b64encode(hashlib.sha256(f"{kind.group}/{kind.kind}".encode()).digest()[:8]).decode()
     entries = [main]
     for sub in kind.subresources:

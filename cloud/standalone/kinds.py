@@ -41,6 +41,8 @@ class Kind:
     storage: str = ""
     storage_version: str = ""
     is_custom: bool = False
+    is_measured: bool = False
+    """Nothing is stored: every answer is asked of the nodes."""
     definition: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """For custom kinds: the entry of spec.versions."""
 
@@ -67,10 +69,13 @@ class Kind:
 STATUS = Subresource("status", _CHANGE)
 SCALE = Subresource("scale", _CHANGE, "Scale", "autoscaling", "v1")
 POD_SUBRESOURCES = (
+    Subresource("attach", ("create", "get"), "PodAttachOptions"),
     Subresource("binding", ("create",), "Binding"),
     Subresource("ephemeralcontainers", _CHANGE),
     Subresource("eviction", ("create",), "Eviction", "policy", "v1"),
+    Subresource("exec", ("create", "get"), "PodExecOptions"),
     Subresource("log", ("get",)),
+    Subresource("portforward", ("create", "get"), "PodPortForwardOptions"),
     STATUS,
 )
 
@@ -137,4 +142,6 @@ BUILT_IN: tuple[Kind, ...] = (
     Kind("coordination.k8s.io", "v1", "leases", "Lease"),
     Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),
     Kind("events.k8s.io", "v1", "events", "Event", short_names=("ev",), storage="events"),
+    Kind("metrics.k8s.io", "v1beta1", "nodes", "NodeMetrics", namespaced=False, verbs=("get", "list"), is_measured=True),
+    Kind("metrics.k8s.io", "v1beta1", "pods", "PodMetrics", verbs=("get", "list"), is_measured=True),
 )

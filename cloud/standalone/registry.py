@@ -45,7 +45,7 @@ class Registry:
         """One kind for each table, in the version in which clients should delete or look at its objects."""
         tables: dict[str, Kind] = {}
         for kind in self._kinds.values():
-            if "get" in kind.verbs:
+            if "get" in kind.verbs and not kind.is_measured:
                 known = tables.get(kind.table)
                 if known is None or kind.version == kind.storage_version:
                     tables[kind.table] = kind

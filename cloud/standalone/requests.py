@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pinnace.cloud.standalone.kinds import Kind, Subresource
 from pinnace.cloud.standalone.registry import Registry
 from pinnace.cloud.standalone.status import PlainError, bad_request, method_not_allowed, no_such_resource
+from pinnace.core.base.tunnel.duplex import Duplex
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,10 @@ class Request:
     body: bytes
     user: User = ANONYMOUS
     warnings: list[str] = field(default_factory=list)
+    raw_headers: tuple[tuple[str, str], ...] = ()
+    """As they came, for requests that are passed on."""
+    arguments: tuple[tuple[str, str], ...] = ()
+    """The whole query, in order, with names that come more than once."""
 
     def flag(self, name: str) -> bool:
         return self.query.get(name, "") in {"true", "1", "True", "TRUE", "t", "T"}
@@ -50,6 +55,10 @@ class Answer:
     stream: AsyncIterator[bytes] | None = None
     abandon: Callable[[], None] = lambda: None
     """Set by the HTTP layer: cut the connection of a stream whose client cannot keep up."""
+    is_patient: bool = False
+    """A stream whose client may be slow: it slows its source and is not cut off."""
+    upgraded: Duplex | None = None
+    """With status 101: `body` is the whole head as the other side wrote it, and from then on bytes are only carried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +100,8 @@ def target_of(request: Request, registry: Registry) -> Target:
         raise PlainError() if kind.is_custom else (method_not_allowed() if not name else no_such_resource())
     subresource = kind.subresource(sub) if sub else None
     if sub and subresource is None:
-        if kind.table == "pods" and sub.split("/")[0] in {"exec", "attach", "portforward", "proxy"}:
-            subresource = Subresource(sub.split("/")[0], ("get", "create"))
+        if kind.table == "pods" and sub.split("/")[0] == "proxy":
+            subresource = Subresource("proxy", ("get", "create"))
         else:
             raise PlainError() if kind.is_custom else no_such_resource()
     if request.method == "POST" and name and subresource is None:

@@ -26,6 +26,8 @@ from pinnace.cloud.standalone.discovery import Discovery
 from pinnace.cloud.standalone.documents import Documents
 from pinnace.cloud.standalone.http.app import HttpServer
 from pinnace.cloud.standalone.http.client import WebhookClient
+from pinnace.cloud.standalone.kubelets import Kubelets
+from pinnace.cloud.standalone.metrics import Metrics
 from pinnace.cloud.standalone.objects import Objects
 from pinnace.cloud.standalone.pki import Authority, write_private
 from pinnace.cloud.standalone.reading import Reading
@@ -34,6 +36,7 @@ from pinnace.cloud.standalone.reviews import Reviews
 from pinnace.cloud.standalone.state import State
 from pinnace.cloud.standalone.status import ApiError
 from pinnace.cloud.standalone.store import Store
+from pinnace.cloud.standalone.streams import Streams
 from pinnace.cloud.standalone.subresources import Subresources
 from pinnace.cloud.standalone.tokens import Tokens
 from pinnace.cloud.standalone.views import Views
@@ -137,10 +140,12 @@ async def serving(settings: ServerSettings) -> AsyncIterator[Running]:
         except OSError as error:
             raise ConfigError(f"--bind {settings.bind}: {error.strerror}; choose an address of this machine") from error
         address = f"{host}:{port}"
+        kubelets = Kubelets(state, authority)
         api = Api(
             registry=registry, tokens=tokens, access=access, discovery=Discovery(registry, address),
             documents=Documents(registry, tokens, address), reading=reading, watches=watches, writes=writes, deletion=deletion,
-            subresources=Subresources(objects, reading, writes, deletion, tokens), reviews=Reviews(access, tokens),
+            subresources=Subresources(objects, reading, writes, deletion, tokens, streams=Streams(reading, kubelets)),
+            reviews=Reviews(access, tokens), metrics=Metrics(state, kubelets),
         )  # fmt: skip
         try:
             await bootstrap(objects, host.strip("[]"), port)

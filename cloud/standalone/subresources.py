@@ -1,4 +1,4 @@
-"""Subresources that are not the object itself: scale, binding, eviction, logs, service-account tokens."""
+"""Subresources that are not the object itself: scale, binding, eviction, service-account tokens; streams go to `streams.py`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pinnace.cloud.standalone.reading import Reading
 from pinnace.cloud.standalone.requests import Answer, Request, Target
 from pinnace.cloud.standalone.state import Object
 from pinnace.cloud.standalone.status import ApiError, Cause, bad_request, conflict, internal, invalid, not_found, success
+from pinnace.cloud.standalone.streams import Streams
 from pinnace.cloud.standalone.tokens import AUDIENCES, Tokens
 from pinnace.cloud.standalone.writes import Options, Writes
 
@@ -29,12 +30,15 @@ _LABEL_SELECTOR = {"In": "in", "NotIn": "notin"}
 class Subresources:
     """Answers for the subresources that have a shape of their own."""
 
-    def __init__(self, objects: Objects, reading: Reading, writes: Writes, deletion: Deletion, tokens: Tokens) -> None:
+    def __init__(
+        self, objects: Objects, reading: Reading, writes: Writes, deletion: Deletion, tokens: Tokens, *, streams: Streams
+    ) -> None:  # fmt: skip
         self._objects = objects
         self._reading = reading
         self._writes = writes
         self._deletion = deletion
         self._tokens = tokens
+        self._streams = streams
 
     async def answer(self, request: Request, target: Target, subresource: Subresource) -> Answer:
         match subresource.name:
@@ -47,11 +51,14 @@ class Subresources:
             case "token":
                 return await self._token(request, target)
             case "log":
-                return self._log(request, target)
+                return await self._streams.log(request, target)
+            case "exec" | "attach" | "portforward" as what:
+                return await self._streams.upgraded(request, target, what)
             case "status" | "finalize" | "ephemeralcontainers":
                 return await self._part(request, target)
             case other:
-                return self._stream(target, other)
+                self._reading.item(target)
+                raise ApiError(501, f"pods/{other} is not served by the embedded API server; see SCOPE.md", reason="NotImplemented")
 
     async def _part(self, request: Request, target: Target) -> Answer:
         match target.verb:
@@ -186,38 +193,6 @@ class Subresources:
                 "", "pods", item.name, f"the UID in the bound object reference ({bound['uid']}) does not match the UID in record"
             )
         return item.decode()
-
-    def _log(self, request: Request, target: Target) -> Answer:
-        """Logs live on the node; without a node there are none (204)."""
-        pod = self._reading.item(target).decode()
-        spec = pod.get("spec", {})
-        names = [each["name"] for part in ("containers", "initContainers", "ephemeralContainers") for each in spec.get(part) or ()]
-        container = request.query.get("container", "")
-        if container and container not in names:
-            raise bad_request(f"container {container} is not valid for pod {target.name}")
-        if not spec.get("nodeName"):
-            return Answer(204, content_type="text/plain")
-        raise self._unreachable(pod)
-
-    def _stream(self, target: Target, what: str) -> Answer:
-        """exec, attach, port-forward, proxy: they end at the node."""
-        pod = self._reading.item(target).decode()
-        if not pod.get("spec", {}).get("nodeName"):
-            raise bad_request(f"pod {target.name} does not have a host assigned")
-        del what
-        raise self._unreachable(pod)
-
-    def _unreachable(self, pod: Object) -> ApiError:
-        """Why a pod's node cannot be asked: it is not there, or this server has no way to it."""
-        node = pod["spec"]["nodeName"]
-        item = self._objects.state.table("nodes").get("", node)
-        if item is None:
-            return not_found("", "pods", node)
-        port = item.decode().get("status", {}).get("daemonEndpoints", {}).get("kubeletEndpoint", {}).get("Port", 0)
-        return ApiError(
-            501, f"node {node} (port {port}) cannot be asked for a stream: the embedded API server has no way to nodes; see SCOPE.md",
-            reason="NotImplemented",
-        )  # fmt: skip
 
     def _kind(self, plural: str) -> Kind:
         kind = self._objects.registry.get("", "v1", plural)

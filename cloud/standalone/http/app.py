@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
+from pinnace.cloud.standalone.http.upgrade import carried
 from pinnace.cloud.standalone.identity import Peer
 from pinnace.cloud.standalone.negotiation import MAX_BODY
 from pinnace.cloud.standalone.requests import Answer, Request
@@ -66,8 +67,13 @@ class HttpServer:
         for name, value in raw.rel_url.query.items():
             query.setdefault(name, value)
         path = raw.rel_url.raw_path
-        request = Request(raw.method, path if "%2F" in path.upper() else unquote(path), query, headers, body)
+        request = Request(
+            raw.method, path if "%2F" in path.upper() else unquote(path), query, headers, body,
+            raw_headers=tuple(raw.headers.items()), arguments=tuple(raw.rel_url.query.items()),
+        )  # fmt: skip
         answer = await self._serve(request, _certificate(raw.transport))
+        if answer.upgraded is not None:
+            return await carried(raw, answer.body, answer.upgraded)
         for text in request.warnings:
             logger.debug("api.warning path=%s text=%s", path, text)
         if answer.stream is not None:
@@ -89,7 +95,7 @@ class HttpServer:
         try:
             await response.prepare(raw)
             async for chunk in stream:
-                async with asyncio.timeout(SEND_SECONDS):
+                async with asyncio.timeout(None if answer.is_patient else SEND_SECONDS):
                     await response.write(chunk)
             await response.write_eof()
         except TimeoutError:
