@@ -4,6 +4,7 @@ store ── sync ──┐
   └─ outbox ── link ── (the cloud)
 twins ── bus ── (mappers)
 node
+streams ── (the cloud, and root on this machine)
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from pinnace.core.meta.sync import Sync
 from pinnace.core.node.machine import Reader
 from pinnace.core.node.service import NodeService
 from pinnace.core.settings import EdgeCoreSettings
+from pinnace.core.stream.service import StreamService
+from pinnace.core.stream.shelf import NoPods, StoredShelf
 from pinnace.core.twins.service import TwinService
 
 logger = logging.getLogger(__name__)
@@ -56,6 +59,18 @@ async def running(settings: EdgeCoreSettings) -> AsyncIterator[HubLink]:
         reader = Reader(cloud=modules.edge_hub.websocket.endpoint.host)
         status = NodeService(modules.edged, node, uplink=link, objects=store, health=health, reader=reader)
 
+        streams = StreamService(
+            modules.edge_stream,
+            modules.edged,
+            node,
+            hub_host=modules.edge_hub.websocket.endpoint.host,
+            runtime=None,
+            book=NoPods(),
+            shelf=StoredShelf(node, store, twins.entries),
+            health=health,
+            certificate=link.certificate,
+        )
+
         link.deliver(Group.RESOURCE, sync.handle)
         link.deliver(Group.TWIN, twins.handle)
         link.deliver(Group.USER, bus.handle)
@@ -63,12 +78,13 @@ async def running(settings: EdgeCoreSettings) -> AsyncIterator[HubLink]:
             sync.on_change(kind, twins.changed)
         link.on_connected(InventoryReport(store, link).connected)
         link.on_connected(bus.cloud_connected)
+        link.on_connected(streams.tunnel.cloud_connected)
         link.on_lost(bus.cloud_lost)
         bus.deliver_to(twins.message)
         bus.on_connected(twins.bus_connected)
 
         await twins.start()
-        services: dict[str, Callable[[], Awaitable[None]]] = {"twins": twins.run, "node": status.run}
+        services: dict[str, Callable[[], Awaitable[None]]] = {"twins": twins.run, "node": status.run, "streams": streams.run}
         if modules.event_bus.enable:
             services["bus"] = bus.run
         if modules.edge_hub.enable:

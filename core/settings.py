@@ -11,6 +11,7 @@ from pinnace.core.base.contract.keys import NODE_NAME, NodeName
 from pinnace.core.base.settings.edged import EdgedSettings
 from pinnace.core.eventbus.settings import EventBusSettings
 from pinnace.core.hub.settings import EdgeHubSettings
+from pinnace.core.stream.settings import EdgeStreamSettings
 
 DEFAULT_PATH: Final = Path("/etc/kubeedge/config/edgecore.yaml")
 
@@ -33,6 +34,7 @@ class ModuleSettings:
 
     edge_hub: EdgeHubSettings = field(default_factory=EdgeHubSettings)
     edged: EdgedSettings = field(default_factory=EdgedSettings)
+    edge_stream: EdgeStreamSettings = field(default_factory=EdgeStreamSettings)
     event_bus: EventBusSettings = field(default_factory=EventBusSettings)
 
 

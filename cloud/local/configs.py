@@ -45,6 +45,7 @@ def cloudcore(ports: Ports, places: Places, kubeconfig: Path, *, advertise: str 
                 "websocket": {"port": ports.hub, "address": listen},
                 "https": {"port": ports.bootstrap, "address": listen},
             },
+            "cloudStream": {"address": listen, "tunnelPort": ports.tunnel, "streamPort": ports.streams},
             "conversion": {"address": LOOPBACK, "port": ports.conversion},
         },
     }
@@ -66,7 +67,13 @@ def edgecore(ports: Ports, places: Places, node: str, token: str) -> Object:
                 "tlsCertFile": str(certs / "server.crt"),
                 "tlsPrivateKeyFile": str(certs / "server.key"),
             },
-            "edged": {"hostnameOverride": node, "nodeLabels": {"hostname": node}},
+            "edgeStream": {"server": f"{LOOPBACK}:{ports.tunnel}"},
+            "edged": {
+                "hostnameOverride": node,
+                "nodeLabels": {"hostname": node},
+                "controlSocket": str(places.control_socket()),
+                "tailoredKubeletConfig": {"readOnlyPort": ports.read_only},
+            },
             "eventBus": {"mqttMode": 2, "mqttServerExternal": f"tcp://{LOOPBACK}:{ports.mqtt}"},
         },
     }

@@ -76,6 +76,11 @@ class Places:
     def log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
 
+    def control_socket(self) -> Path:
+        """The edge's, for root; in the usual place where the path below `folder` would be too long for a Unix socket."""
+        path = self.folder / "control.sock"
+        return path if len(os.fsencode(path)) <= _SOCKET_LIMIT else Path("/run/pinnace/control.sock")
+
     def pin_socket(self) -> Path:
         """A path short enough for a Unix socket; outside `folder` where that is too long."""
         path = self.folder / "pins.sock"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 ANY = "0.0.0.0"  # noqa: S104 - only when a person asked for it with --advertise
 LOOPBACK = "127.0.0.1"
 MQTT_PORT = 1883
+TUNNEL_PORT = 10004
 
 # An MQTT 3.1.1 CONNECT without a client id, and the first byte of the answer (OASIS MQTT 3.1.1, 3.1 and 3.2).
 _CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x05\x00\x00"
@@ -26,6 +27,9 @@ class Ports:
     hub: int = 0
     bootstrap: int = 0
     conversion: int = 0
+    tunnel: int = 0
+    streams: int = 0
+    read_only: int = 0
     link: int = 0
 
 

@@ -22,7 +22,7 @@ from pinnace.cloud.local import configs
 from pinnace.cloud.local import record as records
 from pinnace.cloud.local.children import Child
 from pinnace.cloud.local.places import Places, samples
-from pinnace.cloud.local.ports import LOOPBACK, MQTT_PORT, Chooser, Ports, is_broker, is_own, listen_address
+from pinnace.cloud.local.ports import LOOPBACK, MQTT_PORT, TUNNEL_PORT, Chooser, Ports, is_broker, is_own, listen_address
 from pinnace.cloud.local.relay import Relay
 from pinnace.cloud.ports import KubeApi, Object, Resource
 from pinnace.core.base.cli import command_line, program
@@ -86,7 +86,8 @@ class Stack:
     def join_line(self) -> str:
         """What a second machine runs to become a node."""
         hub, bootstrap = f"{self._options.advertise}:{self.ports.hub}", self.ports.bootstrap
-        return f"pinnace join --cloudcore-ipport {hub} --certport {bootstrap} --token {self.token}"
+        tunnel = f" --tunnelport {self.ports.tunnel}" if self.ports.tunnel != TUNNEL_PORT else ""
+        return f"pinnace join --cloudcore-ipport {hub} --certport {bootstrap}{tunnel} --token {self.token}"
 
     @property
     def processes(self) -> list[records.Process]:
@@ -153,6 +154,9 @@ class Stack:
             hub=hub,
             bootstrap=chooser.choose("cloudcore's bootstrap", 10002, listen),
             conversion=chooser.choose("cloudcore's conversion webhook", 10009),
+            tunnel=chooser.choose("cloudcore's tunnel", TUNNEL_PORT, listen),
+            streams=chooser.choose("cloudcore's stream server", 10003, listen),
+            read_only=chooser.choose("the edge's metrics", 10350),
             link=chooser.choose("the relay", 10001) if options.relayed else hub,
         )
 

@@ -29,6 +29,7 @@ BROKER = ("127.0.0.1", 1883)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-e", "--cloudcore-ipport", required=True, metavar="HOST[:PORT]", help="cloudcore's hub; port 10000 if not given")
     parser.add_argument("-s", "--certport", type=int, default=10002, metavar="PORT", help="cloudcore's bootstrap port (%(default)s)")
+    parser.add_argument("--tunnelport", type=int, metavar="PORT", help="cloudcore's tunnel for logs and commands (10004)")
     parser.add_argument("-t", "--token", metavar="TOKEN", help="the join token; better from PINNACE_TOKEN or --token-file than from here")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="a file that holds the join token")
     parser.add_argument("-i", "--edgenode-name", default="", metavar="NAME", help="the node's name (default: this machine's)")
@@ -101,10 +102,16 @@ def configuration(args: argparse.Namespace, node: str) -> dict[str, Any]:
                 "tlsCertFile": str(certs / "certs/server.crt"),
                 "tlsPrivateKeyFile": str(certs / "certs/server.key"),
             },
-            "edged": {"hostnameOverride": node, **({"nodeLabels": labels} if labels else {})},
+            "edgeStream": {"server": f"{host}:{args.tunnelport or 10004}"},
+            "edged": {"hostnameOverride": node, **({"nodeLabels": labels} if labels else {}), **_below(args.root)},
             "eventBus": _broker(args.mqtt),
         },
     }
+
+
+def _below(root: Path) -> dict[str, Any]:
+    """What else goes below --root."""
+    return {"controlSocket": str(root.absolute() / "run/pinnace/control.sock")} if root != Path("/") else {}
 
 
 def _broker(url: str | None) -> dict[str, Any]:

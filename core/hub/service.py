@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -70,6 +71,11 @@ class HubLink:
     @property
     def peer_wire(self) -> int:
         return self._link.wire if self._link is not None else 0
+
+    async def certificate(self) -> ssl.SSLContext:
+        """TLS towards the cloud with the node's certificate, as soon as there is one. Raises RefusedError, LinkError, ConfigError."""
+        await self._has_certificate.wait()
+        return await self._certificates.context()
 
     def deliver(self, group: str, listener: EnvelopeListener) -> None:
         """Who gets the messages of a group that are no awaited answers; what it returns is sent back. One a group."""

@@ -23,13 +23,11 @@ from pinnace.core.stream.tunnel import EdgeTunnel
 
 logger = logging.getLogger(__name__)
 
-FACT = "stream"
-"""The fact stated to Health: the local doors."""
 _RETRY_SECONDS = 30.0
 
 
 class StreamService:
-    """`run` for ever: the tunnel, and the doors on this machine. A door that cannot be opened is stated and tried again."""
+    """`run` for ever: the tunnel, and the doors on this machine. A door that cannot be opened is told and tried again."""
 
     def __init__(
         self,
@@ -47,7 +45,6 @@ class StreamService:
     ) -> None:
         self._settings = settings
         self._edged = edged
-        self._health = health
         self._problems: dict[str, str] = {}
         self._api = KubeletApi(runtime=runtime, book=book, shelf=shelf, stats=Stats(node, runtime), health=health)
         self.tunnel = EdgeTunnel(settings, node, hub_host=hub_host, api=self._api, certificate=certificate, address=address)
@@ -85,5 +82,7 @@ class StreamService:
             await asyncio.Event().wait()
 
     def _state(self, door: str, problem: str) -> None:
+        """Logged when it changes. The node does its work without its doors, so its health is none of this."""
+        if problem and self._problems.get(door) != problem:
+            logger.warning("stream.door.closed door=%s reason=%s", door, problem)
         self._problems[door] = problem
-        self._health.set(FACT, "; ".join(each for each in self._problems.values() if each))

@@ -105,6 +105,10 @@ class TwinService:
             device.unsaved[name] = rows[name]
         await self._store.save_twins(device.id, rows, durable=False)
 
+    def entries(self) -> list[bytes]:
+        """Each device of this node as membership tells it (JSON), twins included."""
+        return [device.entry(with_twins=True) for device in self._roster]
+
     def _current_report(self, path: str, name: str) -> bytes:
         device = self._roster.get(parse_device_path(path))
         return b"" if device is None else device.twins.report(name)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import os
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,8 @@ class System:
 
     def __init__(self, folder: Path, *, edge_program: list[str] | None = None) -> None:
         self.folder = folder
-        self.mqtt_port, self.api_port, self.hub_port, self.https_port = (free_port() for _ in range(4))
+        self.mqtt_port, self.api_port, self.hub_port, self.https_port, self.tunnel_port = (free_port() for _ in range(5))
+        self.control_socket = Path(tempfile.gettempdir()) / f"pinnace-{os.getpid()}-{self.tunnel_port}.sock"
         self.link_port = self.hub_port
         """Where the edge finds the hub; a test that cuts the line sets the port of its proxy before `start`."""
         self.kubeconfig = folder / "admin.kubeconfig"
@@ -101,7 +104,8 @@ class System:
                         "advertiseAddress": ["127.0.0.1"],
                         "websocket": {"port": self.hub_port, "address": "127.0.0.1"},
                         "https": {"port": self.https_port, "address": "127.0.0.1"},
-                    }
+                    },
+                    "cloudStream": {"address": "127.0.0.1", "tunnelPort": self.tunnel_port, "streamPort": 0},
                 },
             },
         )
@@ -121,7 +125,13 @@ class System:
                         "tlsCertFile": str(certs / "server.crt"),
                         "tlsPrivateKeyFile": str(certs / "server.key"),
                     },
-                    "edged": {"hostnameOverride": NODE, "nodeLabels": {"hostname": NODE}},
+                    "edgeStream": {"server": f"127.0.0.1:{self.tunnel_port}"},
+                    "edged": {
+                        "hostnameOverride": NODE,
+                        "nodeLabels": {"hostname": NODE},
+                        "controlSocket": str(self.control_socket),
+                        "tailoredKubeletConfig": {"readOnlyPort": 0},
+                    },
                     "eventBus": {"mqttMode": 2, "mqttServerExternal": f"tcp://127.0.0.1:{self.mqtt_port}"},
                 },
             },

@@ -12,6 +12,7 @@ from pinnace.core import agent
 from pinnace.core.base.contract.keys import ResourceKey
 from pinnace.core.base.errors import StoreDamaged
 from pinnace.core.base.ports import ObjectChange
+from pinnace.core.base.settings.edged import EdgedSettings, KubeletSettings
 from pinnace.core.eventbus.settings import EventBusSettings
 from pinnace.core.hub.settings import EdgeHubSettings
 from pinnace.core.meta.store import Store
@@ -41,7 +42,11 @@ async def test_damage_ends_the_edge_and_the_next_start_recovers(tmp_path: Path, 
     path = tmp_path / "edge.db"
     settings = EdgeCoreSettings(
         database=DatabaseSettings(data_source=path),
-        modules=ModuleSettings(edge_hub=EdgeHubSettings(enable=False), event_bus=EventBusSettings(enable=False)),
+        modules=ModuleSettings(
+            edge_hub=EdgeHubSettings(enable=False),
+            event_bus=EventBusSettings(enable=False),
+            edged=EdgedSettings(control_socket=tmp_path / "c.sock", tailored_kubelet_config=KubeletSettings(read_only_port=0)),
+        ),
     )
     with pytest.raises(StoreDamaged, match="restart pinnace edgecore"):  # noqa: PT012 - the block is what is interrupted
         async with agent.running(settings):

@@ -15,6 +15,8 @@ HEAVY = {"http.server", "multiprocessing", "xml", "unittest", "pydoc", "tkinter"
 """Parts of the standard library that cost memory and are of no use here. (email, bz2 and lzma come with urllib.request, which websockets
 and paho import.)"""
 
+EDGED = {"hostnameOverride": "n", "tailoredKubeletConfig": {"readOnlyPort": 0}}
+
 SCRIPT = """
 import asyncio, json, sys
 from pathlib import Path
@@ -34,7 +36,8 @@ uvloop.run(main())
 
 def test_a_running_edge_is_light(tmp_path: Path) -> None:
     config = tmp_path / "edgecore.yaml"
-    modules = {"edged": {"hostnameOverride": "n"}, "eventBus": {"mqttServerExternal": "tcp://127.0.0.1:9"}, "edgeHub": {"token": "x"}}
+    modules = {"edged": EDGED | {"controlSocket": str(tmp_path / "c.sock")}, "edgeHub": {"token": "x"}}
+    modules |= {"eventBus": {"mqttServerExternal": "tcp://127.0.0.1:9"}}
     config.write_text(yaml.safe_dump({"database": {"dataSource": str(tmp_path / "edge.db")}, "modules": modules}))
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(config)], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

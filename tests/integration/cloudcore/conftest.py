@@ -20,6 +20,7 @@ from pinnace.cloud.ports import Object, Resource
 from pinnace.cloud.settings import CloudCoreSettings, KubeApiSettings, Modules
 from pinnace.cloud.standalone.access import CLOUDCORE
 from pinnace.cloud.standalone.server import ClientFile, ServerSettings, admin_file, serving
+from pinnace.cloud.stream.settings import CloudStreamSettings
 
 SAMPLES = Path(__file__).resolve().parents[3] / "build" / "samples"
 NODE = "192.168.4.22-pi2"
@@ -36,7 +37,8 @@ def settings_for(folder: Path) -> CloudCoreSettings:
         advertise_address=("127.0.0.1",),
         tls_ca_file=folder / "none", tls_ca_key_file=folder / "none", tls_cert_file=folder / "none", tls_private_key_file=folder / "none",
     )  # fmt: skip
-    return CloudCoreSettings(KubeApiSettings(str(folder / "cloudcore.kubeconfig")), Modules(hub), folder / "cloud")
+    streams = CloudStreamSettings(address="127.0.0.1", stream_port=0, tunnel_port=0)
+    return CloudCoreSettings(KubeApiSettings(str(folder / "cloudcore.kubeconfig")), Modules(hub, streams), folder / "cloud")
 
 
 @dataclass

@@ -138,6 +138,7 @@ def test_cloudcore_reads_its_configuration(tmp_path: Path, caplog: pytest.LogCap
     ports = {each["name"]: each["containerPort"] for each in only("Deployment")["spec"]["template"]["spec"]["containers"][0]["ports"]}
     assert ports == {
         "hub": modules.cloud_hub.websocket.port, "bootstrap": modules.cloud_hub.https.port, "conversion": modules.conversion.port,
+        "streams": modules.cloud_stream.stream_port, "tunnel": modules.cloud_stream.tunnel_port,
     }  # fmt: skip
     service = only("Service")
     assert modules.conversion.service_parts() == ("kubeedge", "cloudcore", service["spec"]["ports"][0]["port"])

@@ -43,9 +43,9 @@ class Pair:
             "https": {"port": self.https_port, "address": "127.0.0.1"},
             "tlsCAFile": none, "tlsCAKeyFile": none, "tlsCertFile": none, "tlsPrivateKeyFile": none, "quic": {"enable": False},
         }  # fmt: skip
-        config.write_text(
-            yaml.safe_dump({"kubeAPIConfig": {"kubeConfig": str(folder / "cloudcore.kubeconfig")}, "modules": {"cloudHub": hub}})
-        )
+        streams = {"address": "127.0.0.1", "tunnelPort": 0, "streamPort": 0}
+        access = {"kubeConfig": str(folder / "cloudcore.kubeconfig")}
+        config.write_text(yaml.safe_dump({"kubeAPIConfig": access, "modules": {"cloudHub": hub, "cloudStream": streams}}))
 
     def log(self) -> str:
         return (self.folder / "cloud.log").read_text()

@@ -1,0 +1,157 @@
+"""The way from kubectl to a node's runtime, all of it real: embedded API, cloudcore, the tunnel, the edge's streams over any runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pinnace.cloud import server as cloudcore
+from pinnace.cloud.hub.settings import CloudHubSettings, HttpsSettings
+from pinnace.cloud.hub.settings import WebSocketSettings as CloudWebSocketSettings
+from pinnace.cloud.settings import CloudCoreSettings, KubeApiSettings, Modules
+from pinnace.cloud.standalone.access import CLOUDCORE
+from pinnace.cloud.standalone.server import ClientFile, ServerSettings, admin_file, serving
+from pinnace.cloud.stream.settings import CloudStreamSettings
+from pinnace.core.base.contract.keys import NodeName
+from pinnace.core.base.observe.health import Health
+from pinnace.core.base.pod import Object, Pod
+from pinnace.core.base.runtime import Runtime
+from pinnace.core.base.settings.edged import EdgedSettings, KubeletSettings
+from pinnace.core.hub.certificates import Certificates
+from pinnace.core.hub.settings import EdgeHubSettings, WebSocketSettings
+from pinnace.core.stream.service import StreamService
+from pinnace.core.stream.settings import EdgeStreamSettings
+from rig.kube import KubeClient
+
+NODE = "edge-1"
+
+
+@dataclass
+class Book:
+    """Pods as somebody keeps them."""
+
+    listed: list[Pod] = field(default_factory=list)
+
+    def pods(self) -> Sequence[Pod]:
+        return self.listed
+
+
+class NoShelf:
+    def node(self) -> Object | None:
+        return {"kind": "Node", "apiVersion": "v1", "metadata": {"name": NODE}}
+
+    def devices(self) -> Sequence[Object]:
+        return ()
+
+
+@dataclass
+class Way:
+    """Everything up. `tunnel_port` is cloudcore's; `kubectl` runs the real one."""
+
+    folder: Path
+    kube: KubeClient
+    cloud: cloudcore.Running
+    book: Book
+    service: StreamService
+    control_socket: Path
+
+    async def kubectl(
+        self, *arguments: str, stdin: bytes | None = None, program: str = "kubectl", seconds: float = 60.0
+    ) -> tuple[int, str, str]:
+        """Exit code, standard output, standard error."""
+        process = await self.start(
+            *arguments, stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL, program=program
+        )
+        try:
+            async with asyncio.timeout(seconds):
+                out, err = await process.communicate(stdin)
+        except TimeoutError:
+            process.kill()
+            out, err = await process.communicate()
+            raise AssertionError(f"kubectl {' '.join(arguments)} did not end\n{out.decode()}\n{err.decode()}") from None
+        assert process.returncode is not None
+        return process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
+
+    async def start(self, *arguments: str, stdin: int = asyncio.subprocess.DEVNULL, program: str = "kubectl") -> asyncio.subprocess.Process:
+        home = self.folder / "home"
+        home.mkdir(exist_ok=True)
+        return await asyncio.create_subprocess_exec(
+            program, "--kubeconfig", str(self.folder / "admin.kubeconfig"), *arguments, stdin=stdin, stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE, env={**os.environ, "HOME": str(home)},
+        )  # fmt: skip
+
+    async def add(self, body: Object) -> Object:
+        """Create a pod in the API, already running on the node, and put it in the node's book."""
+        namespace = body["metadata"]["namespace"]
+        status, made = await self.kube.ask("POST", f"/api/v1/namespaces/{namespace}/pods", body)
+        assert status == 201, made
+        path = f"/api/v1/namespaces/{namespace}/pods/{made['metadata']['name']}/status"
+        statuses = [{"name": each["name"], "ready": True, "image": "none", "imageID": "", "restartCount": 0, "state": {"running": {}}}
+                    for each in made["spec"]["containers"]]  # fmt: skip
+        made = await self.kube.merge(path, {"status": {"phase": "Running", "containerStatuses": statuses}})
+        self.book.listed.append(Pod(made))
+        return dict(made)
+
+    async def tunnelled(self, node: str = NODE) -> None:
+        """Wait until the API knows the way to the node."""
+        async with asyncio.timeout(20):
+            while True:
+                found: Any = await self.kube.get(f"/api/v1/nodes/{node}")
+                if (found["status"].get("daemonEndpoints") or {}).get("kubeletEndpoint", {}).get("Port"):
+                    return
+                await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def way(folder: Path, runtime: Runtime | None, *, tunnel_port: int = 0, read_only_port: int = 0) -> AsyncIterator[Way]:
+    """All of it for the length of the block. With `tunnel_port` the edge dials that instead of cloudcore's: a line that can be cut."""
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [
+            admin_file(folder / "admin.kubeconfig"),
+            ClientFile(folder / "cloudcore.kubeconfig", "system:pinnace:cloudcore", (CLOUDCORE,)),
+        ]
+        await stack.enter_async_context(serving(ServerSettings(folder / "api", port=0, clients=clients)))
+        none = folder / "none"
+        hub = CloudHubSettings(
+            websocket=CloudWebSocketSettings(port=0, address="127.0.0.1"), https=HttpsSettings(port=0, address="127.0.0.1"),
+            advertise_address=("127.0.0.1",), tls_ca_file=none, tls_ca_key_file=none, tls_cert_file=none, tls_private_key_file=none,
+        )  # fmt: skip
+        streams = CloudStreamSettings(address="127.0.0.1", stream_port=0, tunnel_port=0)
+        settings = CloudCoreSettings(KubeApiSettings(str(folder / "cloudcore.kubeconfig")), Modules(hub, streams))
+        cloud = await stack.enter_async_context(cloudcore.serving(settings))
+        kube = await stack.enter_async_context(KubeClient(folder / "admin.kubeconfig"))
+        await kube.ask("POST", "/api/v1/nodes", {"metadata": {"name": NODE}})
+        edge_hub = EdgeHubSettings(
+            http_server=f"https://127.0.0.1:{cloud.https_port}", websocket=WebSocketSettings(server=f"127.0.0.1:{cloud.websocket_port}"),
+            tls_ca_file=folder / "ca.crt", tls_cert_file=folder / "node.crt", tls_private_key_file=folder / "node.key", token=cloud.token,
+        )  # fmt: skip
+        certificates = Certificates(edge_hub, NodeName(NODE))
+        book = Book()
+        socket = folder / "c.sock"
+        service = StreamService(
+            EdgeStreamSettings(server=f"127.0.0.1:{tunnel_port or cloud.tunnel_port}"),
+            EdgedSettings(control_socket=socket, tailored_kubelet_config=KubeletSettings(read_only_port=read_only_port)),
+            NodeName(NODE),
+            hub_host="127.0.0.1",
+            runtime=runtime,
+            book=book,
+            shelf=NoShelf(),
+            health=Health(),
+            certificate=certificates.context,
+            address=lambda: "127.0.0.1",
+        )
+        running = asyncio.create_task(service.run())
+        stack.push_async_callback(_ended, running)
+        made = Way(folder, kube, cloud, book, service, socket)
+        await made.tunnelled()
+        yield made
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
