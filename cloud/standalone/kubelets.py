@@ -91,7 +91,7 @@ class Kubelets:
         """Address and port of the stream server behind which the node is. Raises ApiError."""
         item = self._state.table("nodes").get("", node)
         if item is None:
-            raise not_found("", "nodes", node)
+            raise not_found("", "pods", node)  # in the API's own words
         endpoints = (item.decode().get("status") or {}).get("daemonEndpoints") or {}
         tunnel_port = (endpoints.get("kubeletEndpoint") or {}).get("Port") or 0
         found = self._state.table("configmaps").get(NAMESPACE, "tunnelport")

@@ -52,8 +52,6 @@ class Streams:
             arguments = tuple(
                 (_KUBELETS_NAMES.get(name, name), value) for name, value in request.arguments if name != "container"
             )  # fmt: skip
-        if "upgrade" not in request.headers:
-            raise bad_request("Upgrade request required")
         headers = tuple(
             (name, value) for name, value in request.raw_headers
             if name.lower() in _PASSED_ON or name.lower().startswith("sec-websocket-")

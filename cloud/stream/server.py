@@ -122,8 +122,10 @@ class StreamServer:
         """Raises Refused, ConnectionError."""
         try:
             async with asyncio.timeout(HEAD_SECONDS):
+                caller = caller or await self._bearer(head)
                 errand = await self._errand(head)
-                await self._judge(head, caller, errand)
+                if not await self._reviews.allows(caller, errand.node, head.first[0], head.opening.path):
+                    raise Refused(403, f"Forbidden (user={caller.name}, resource=nodes, name={errand.node})")
         except PinnaceError as error:
             raise Refused(500, f"the API server cannot be asked: {error}") from error
         is_whole = self._tunnels.is_ours(errand.node)
@@ -142,15 +144,13 @@ class StreamServer:
             await duplex.write(answer_head(200, (("Content-Type", "text/plain; charset=utf-8"), ("Connection", "close"))))
         await join(duplex, channel)
 
-    async def _judge(self, head: Head, caller: Caller | None, errand: Errand) -> None:
-        """Raises Refused, RemoteError, LinkError."""
+    async def _bearer(self, head: Head) -> Caller:
+        """Who asks without a certificate. Raises Refused, RemoteError, LinkError."""
         scheme, _, token = head.get("Authorization").partition(" ")
-        if caller is None and scheme.lower() == "bearer" and token.strip():
-            caller = await self._reviews.bearer(token.strip())
+        caller = await self._reviews.bearer(token.strip()) if scheme.lower() == "bearer" and token.strip() else None
         if caller is None:
             raise Refused(401, "Unauthorized")
-        if not await self._reviews.allows(caller, errand.node, head.first[0], head.opening.path):
-            raise Refused(403, f"Forbidden (user={caller.name}, resource=nodes, name={errand.node})")
+        return caller
 
     async def _errand(self, head: Head) -> Errand:
         """Raises Refused, RemoteError, LinkError."""

@@ -5,7 +5,10 @@ The embedded API has no roles, so its rule for cloudcore is replaced by the mani
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import logging
+import ssl
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -152,11 +155,33 @@ async def test_its_rights_are_those_it_uses(tmp_path: Path, monkeypatch: pytest.
         await _an_old_definition(api)
         async with cloudcore.serving(settings_for(tmp_path)) as running:
             await _everything(World(tmp_path, api, running))
+            assert await _ask_for_streams(tmp_path, running.stream_port) == [401, 404, 502]
         await _expire(api)
         async with cloudcore.serving(settings_for(tmp_path)) as running, World(tmp_path, api, running).connected("again"):
             pass
     assert judge.refused == set()
     assert {right[:4] for right in judge.rights} - {right[:4] for right in judge.used} <= RARE
+
+
+async def _ask_for_streams(folder: Path, port: int) -> list[int]:
+    """With a token that is nobody's; of a pod that is not there; of a node without a tunnel."""
+    user = yaml.safe_load((folder / "admin.kubeconfig").read_text())["users"][0]["user"]
+    (folder / "pair").write_bytes(b"".join(base64.b64decode(user[part]) for part in ("client-certificate-data", "client-key-data")))
+    statuses = []
+    for is_known, path, header in (
+        (False, "/metrics", "Authorization: Bearer x"),
+        (True, "/containerLogs/default/none/c", "Accept: */*"),
+        (True, "/metrics", f"X-Forwarded-Uri: /api/v1/nodes/{NODE}/proxy/metrics"),
+    ):
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if is_known:
+            context.load_cert_chain(folder / "pair")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n".encode())
+        statuses.append(int((await reader.read()).split()[1]))
+        writer.close()
+    return statuses
 
 
 async def _an_old_definition(api: Any) -> None:

@@ -46,7 +46,8 @@ def test_upstreams_file_is_understood(tmp_path: Path, caplog: pytest.LogCaptureF
     assert read.modules.cloud_hub.https.port == 10002
     assert read.modules.cloud_hub.node_limit == 1000
     unused = [record.getMessage().split("key=")[1].split(":")[0] for record in caplog.records]
-    assert unused == ["commonConfig", "kubeAPIConfig.qps", "modules.cloudStream"]
+    assert unused == ["commonConfig", "kubeAPIConfig.qps"]
+    assert (read.modules.cloud_stream.stream_port, read.modules.cloud_stream.tunnel_port) == (10003, 10004)
 
 
 def test_defaults_need_no_file() -> None:
