@@ -116,7 +116,7 @@ class HostRuntime:
 
     async def usage(self) -> Sequence[Usage]:
         running = [each for each in self._containers.values() if each.state is ContainerState.RUNNING]
-        return [Usage(each.id, time.time(), 30.0, 20 << 20, 10 << 20) for each in running]
+        return [Usage(each.id, each.started_at + 60, 30.0, 20 << 20, 10 << 20) for each in running]
 
     def exec(self, container_id: str, command: Sequence[str], *, tty: bool, stdin: bool) -> ProcessStream:
         return ProcessStream(self, command, tty=tty, stdin=stdin)
