@@ -19,18 +19,24 @@ from fakes.imagestore import UnpackedImages
 from pinnace.core.base.imagefiles import BuiltImage
 from pinnace.core.base.settings.edged import BuiltinRuntimeSettings
 from pinnace.core.pods.oci.runtime import OciRuntime
+from rig.containerd import network_config
 
 
 class OciHome(AbstractContextManager["OciHome"]):
-    """What a machine with the built-in runtime has: it outlives the adapters made over it."""
+    """What a machine with the built-in runtime has: it outlives the adapters made over it. `default_network` is the runtime's own: it
+    writes firewall rules, which want a network namespace of the test's."""
 
-    def __init__(self, images: Mapping[str, BuiltImage]) -> None:
+    def __init__(self, images: Mapping[str, BuiltImage], *, default_network: bool = False) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="pin-oci-"))
         self.bridge = f"pt{secrets.token_hex(4)}"
         self.subnet = f"10.{100 + secrets.randbelow(100)}.{secrets.randbelow(250)}.0/24"
         self.settings = BuiltinRuntimeSettings(
             root_dir=self.folder / "root", run_dir=self.folder / "run", cni_conf_dir=self.folder / "net.d", pod_subnet=self.subnet
         )
+        if not default_network:
+            self.settings.cni_conf_dir.mkdir()
+            conflist = network_config(f"net-{self.bridge}", self.bridge, self.subnet, self.folder / "leases")
+            (self.settings.cni_conf_dir / "10-test.conflist").write_text(conflist)
         self.images = UnpackedImages(self.folder / "images", images)
 
     def adapter(self, *, boot: str = "") -> OciRuntime:

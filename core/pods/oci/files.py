@@ -56,9 +56,11 @@ def sweep(folder: Path) -> None:
 
 
 def start_time(pid: int) -> int:
-    """When a process started, in clock ticks after boot (proc(5), stat, field 22); 0 when there is none."""
+    """When a process started, in clock ticks after boot (proc(5), stat, field 22); 0 when there is none, or one that has ended and whose
+    parent has not asked for its end yet."""
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return 0
-    return int(text.rpartition(b")")[2].split()[19])
+    fields = text.rpartition(b")")[2].split()
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])

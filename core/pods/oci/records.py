@@ -161,13 +161,15 @@ def exit_decoded(content: bytes) -> Exit:
 
 
 def start_failed(at: float, said: str) -> Exit:
-    """Why crun could not start a container, in plain words where they are known."""
-    text = said.strip()
+    """crun could not start a container."""
+    return Exit(at, 128, "StartError", _plain(said.strip()) or "crun could not start the container")
+
+
+def _plain(text: str) -> str:
+    """What crun said, with what to do where that is known."""
     lower = text.lower()
     if "not found in $path" in lower or ("no such file or directory" in lower and "executable" in lower):
-        return Exit(at, 128, "StartError", f"the program is not in the image: {text}; check command and args")
-    if "permission denied" in lower and ("exec" in lower or "open executable" in lower):
-        return Exit(at, 128, "StartError", f"the program cannot be executed: {text}; check its mode and the user")
-    if "exec format error" in lower:
-        return Exit(at, 128, "StartError", f"the program is for another processor: {text}; use an image for this machine")
-    return Exit(at, 128, "StartError", text or "crun could not start the container")
+        return f"the program is not in the image: {text}; check command and args"
+    if "permission denied" in lower and "exec" in lower:
+        return f"the program cannot be executed: {text}; check its mode and the user"
+    return text

@@ -68,12 +68,14 @@ class Sandboxes:
         return [each for each in self._records.values() if each.is_made]
 
     async def clear(self) -> None:
-        """Take down what a crash left half made. Never raises: what cannot be taken down now is tried at the next start."""
+        """Take down what a crash, or a network that could not be undone, left half made. Never raises: what a plugin refuses to undo now
+        as well is let go."""
         for record in [each for each in self._records.values() if not each.is_made]:
             try:
                 await self.remove(record.id)
             except RuntimeFailed as error:
-                logger.warning("pods.sandbox.clear_failed sandbox=%s reason=%s", record.id, error)
+                logger.warning("pods.sandbox.let_go sandbox=%s reason=%s", record.id, error)
+                await self._forget(record.id)
 
     def state(self, record: SandboxRecord) -> SandboxState:
         return SandboxState.READY if not record.is_stopped and self._is_whole(record) else SandboxState.NOT_READY
@@ -154,14 +156,24 @@ class Sandboxes:
             await asyncio.to_thread(files.write, self._root / record.id / _RECORD, encoded(record), is_durable=True)
             self._records[record.id] = record
         except BaseException as error:
-            try:
-                await asyncio.shield(self.remove(record.id))
-            except RuntimeFailed as second:
-                logger.warning("pods.sandbox.clear_failed sandbox=%s reason=%s", record.id, second)
+            await asyncio.shield(self._undo(record.id))
             if isinstance(error, OSError):
                 raise RuntimeFailed(f"cannot make the sandbox: {error}", reason="CreatePodSandboxError") from error
             raise
         return record.id
+
+    async def _undo(self, sandbox_id: str) -> None:
+        """Of a sandbox that could not be made: its namespaces go in any case, a network that cannot be undone at the next start."""
+        try:
+            await self.remove(sandbox_id)
+        except RuntimeFailed as error:
+            logger.warning("pods.sandbox.undo_failed sandbox=%s reason=%s", sandbox_id, error)
+            await self._drop(sandbox_id)
+
+    async def _drop(self, sandbox_id: str) -> None:
+        base = self._base / sandbox_id
+        if base.exists():
+            await self._shims.call("drop", "--run", str(base))
 
     def _prepare(self, record: SandboxRecord, config: SandboxConfig) -> None:
         folder = self._root / record.id
@@ -190,16 +202,17 @@ class Sandboxes:
             record = self._records.get(sandbox_id)
             if record is None or record.is_stopped:
                 return
-            base = self._base / sandbox_id
             await self._network.detach(self._root / sandbox_id, has_netns=self._is_whole(record))
-            if base.exists():
-                await self._shims.call("drop", "--run", str(base))
+            await self._drop(sandbox_id)
             self._records[sandbox_id] = record = replace(record, is_stopped=True)
             with contextlib.suppress(FileNotFoundError):
                 await asyncio.to_thread(files.write, self._root / sandbox_id / _RECORD, encoded(record))
 
     async def remove(self, sandbox_id: str) -> None:
         await self.stop(sandbox_id)
+        await self._forget(sandbox_id)
+
+    async def _forget(self, sandbox_id: str) -> None:
         async with self._locks.setdefault(sandbox_id, asyncio.Lock()):
             self._records.pop(sandbox_id, None)
             for folder in (self._base / sandbox_id, self._root / sandbox_id):

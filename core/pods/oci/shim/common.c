@@ -31,12 +31,14 @@ double now_seconds(void) {
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* Field 22 of /proc/<pid>/stat; the name in field 2 may hold anything, so count from its closing bracket. */
+/* Field 22 of /proc/<pid>/stat; the name in field 2 may hold anything, so count from its closing bracket.
+ * A process that has ended and waits for its parent is none. */
 unsigned long long start_time(pid_t pid) {
     char path[40], text[1024];
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     if (read_file(AT_FDCWD, path, text, sizeof text) < 0) return 0;
     char *at = strrchr(text, ')');
+    if (!at || at[1] != ' ' || at[2] == 'Z' || at[2] == 'X') return 0;
     for (int field = 2; at && field < 22; field++) at = strchr(at + 1, ' ');
     return at ? strtoull(at + 1, NULL, 10) : 0;
 }

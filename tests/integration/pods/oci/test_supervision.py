@@ -1,0 +1,235 @@
+"""Containers and their agent: who may die, and what is known afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from contract.runtime.pods import TestPod, until
+from integration.pods.oci.conftest import another
+from rig.oci import OciHome
+
+from pinnace.core.base.runtime import ContainerState, Namespaces, Runtime, SandboxState
+from pinnace.core.pods.oci import files
+from pinnace.core.pods.oci.runtime import OciRuntime
+
+pytestmark = [pytest.mark.containers, pytest.mark.root]
+
+
+def container_pid(home: OciHome, container_id: str) -> int:
+    return int((home.settings.run_dir / "oci/containers" / container_id / "pid").read_text())
+
+
+async def test_container_goes_on_while_the_agent_is_another(pod: TestPod, runtime: OciRuntime, home: OciHome) -> None:
+    container_id = await pod.shell("while [ ! -e /tmp/end ]; do sleep 0.05; done; echo over; exit 7")
+    before = await runtime.container(container_id)
+    await runtime.close()
+    async with another(home) as second:
+        changed: list[str] = []
+        second.on_change(changed.append)
+        adopted = await second.container(container_id)
+        assert adopted.state is ContainerState.RUNNING
+        assert adopted.started_at == pytest.approx(before.started_at, abs=2)
+        assert (await second.sandboxes(pod.uid))[0].state is SandboxState.READY
+        await second.exec_sync(container_id, ("touch", "/tmp/end"), 30)
+        pod.runtime = second
+        container = await pod.ended(container_id)
+        assert (container.exit_code, container.reason, pod.said(container)) == (7, "Error", "over\n")
+        assert pod.uid in changed
+
+
+async def test_exit_code_is_kept_while_no_agent_lives(pod: TestPod, runtime: OciRuntime, home: OciHome) -> None:
+    container_id = await pod.shell("read line; exit 42", stdin=True)
+    shim = home.shims()[container_id]
+    async with runtime.attach(container_id, stdin=True) as stream:
+        await runtime.close()
+        await stream.write(b"go\n")
+        with contextlib.suppress(ProcessLookupError):
+            fd = os.pidfd_open(shim)
+            await asyncio.to_thread(_wait_readable, fd)
+            os.close(fd)
+    async with another(home) as second:
+        container = await second.container(container_id)
+        assert (container.state, container.exit_code, container.reason) == (ContainerState.EXITED, 42, "Error")
+        assert container.finished_at >= container.started_at > 0
+
+
+def _wait_readable(fd: int) -> None:
+    import select
+
+    assert select.select([fd], [], [], 30)[0]
+
+
+AGENT = """
+import asyncio, json, sys
+from pathlib import Path
+from pinnace.core.base.runtime import ContainerConfig, Namespaces, SandboxConfig
+from pinnace.core.base.settings.edged import BuiltinRuntimeSettings
+from pinnace.core.pods.oci.runtime import OciRuntime
+sys.path.insert(0, sys.argv[4])
+from fakes.imagestore import UnpackedImages
+from rig.images import busybox
+
+async def main():
+    home, uid, cgroup = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    settings = BuiltinRuntimeSettings(root_dir=home / "root", run_dir=home / "run", cni_conf_dir=home / "net.d")
+    images = UnpackedImages(home / "images", {"b": busybox()})
+    runtime = OciRuntime(settings, images)
+    await runtime.start()
+    logs = home / "logs"
+    config = SandboxConfig(name="p", namespace="default", uid=uid, attempt=0, hostname="h", log_directory=logs, cgroup_parent=cgroup,
+                           namespaces=Namespaces(host_network=True))
+    image = (await images.images())[0].id
+    while True:
+        sandbox = await runtime.run_sandbox(config)
+        for number in range(3):
+            made = await runtime.create_container(sandbox, ContainerConfig(
+                name=f"c{number}", attempt=0, image=image, image_name="b", log_path=f"{uid}-{number}.log",
+                command=("sleep", "1000") if number else ("sh", "-c", "exit 3")), config)
+            await runtime.start_container(made)
+            print(json.dumps([made, number]), flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("after", [1, 2, 5, 8])
+async def test_agent_is_killed_in_the_middle_of_churn(after: int, home: OciHome, cgroup: str, tmp_path: Path) -> None:
+    """Whatever it was doing: what it said was started runs or has ended truly, what it did not say leaves no process without a record."""
+    uid = f"churn{after}"
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        AGENT,
+        str(home.folder),
+        uid,
+        f"{cgroup}/{uid}",
+        str(Path(__file__).parents[3]),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    said = [json.loads(await asyncio.wait_for(child.stdout.readline(), 60)) for _ in range(after)]
+    child.kill()
+    rest, _ = await child.communicate()
+    said += [json.loads(line) for line in rest.splitlines() if line.endswith(b"]")]
+    async with another(home) as second:
+        try:
+            known = {each.id: each for each in await second.containers(uid)}
+            for container_id, number in said:
+                if number == 0:
+                    await until(functools.partial(_has_ended, second, container_id))
+                    assert (await second.container(container_id)).exit_code == 3
+                else:
+                    assert known[container_id].state is ContainerState.RUNNING
+            assert set(home.shims()) <= {each.id for each in await second.containers()}
+        finally:
+            for sandbox in await second.sandboxes(uid):
+                await second.remove_sandbox(sandbox.id)
+        assert await second.containers(uid) == []
+    from contract.runtime.pods import remove_cgroups
+
+    remove_cgroups(f"{cgroup}/{uid}")
+
+
+async def _has_ended(runtime: Runtime, container_id: str) -> bool:
+    return (await runtime.container(container_id)).state is ContainerState.EXITED
+
+
+async def test_killed_shim_takes_its_container_along(pod: TestPod, home: OciHome) -> None:
+    container_id = await pod.start()
+    pid = container_pid(home, container_id)
+    assert files.start_time(pid)
+    os.kill(home.shims()[container_id], signal.SIGKILL)
+    container = await pod.ended(container_id)
+    assert (container.exit_code, container.reason) == (137, "ContainerStatusUnknown")
+    assert files.start_time(pid) == 0
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/*/*/{container_id}"))
+
+
+async def test_shim_killed_while_no_agent_lived(pod: TestPod, runtime: OciRuntime, home: OciHome) -> None:
+    container_id = await pod.start()
+    pid = container_pid(home, container_id)
+    await runtime.close()
+    os.kill(home.shims()[container_id], signal.SIGKILL)
+    async with another(home) as second:
+        container = await second.container(container_id)
+        assert (container.state, container.reason) == (ContainerState.EXITED, "ContainerStatusUnknown")
+        assert files.start_time(pid) == 0
+    async with another(home) as third:
+        assert (await third.container(container_id)).finished_at == container.finished_at
+
+
+async def test_pid_of_a_shim_that_became_another_process_is_not_believed(pod: TestPod, runtime: OciRuntime, home: OciHome) -> None:
+    container_id = await pod.start()
+    await runtime.close()
+    note = home.settings.run_dir / "oci/containers" / container_id / "shim"
+    shim = int(note.read_text().split()[0])
+    note.write_text(f"{os.getpid()} 12345\n")
+    os.kill(shim, signal.SIGKILL)
+    async with another(home) as second:
+        assert (await second.container(container_id)).reason == "ContainerStatusUnknown"
+
+
+async def test_nothing_is_left_of_what_was_removed(pod: TestPod, runtime: OciRuntime, home: OciHome) -> None:
+    await pod.sandbox(namespaces=Namespaces(host_network=True, share_pid=True))
+    await pod.run(("true",))
+    await pod.start()
+    await runtime.remove_sandbox(pod.sandbox_id)
+    oci = home.settings.run_dir / "oci"
+    left = [path for folder in (oci, home.settings.root_dir / "oci") for path in folder.rglob("*") if path.name not in _ALWAYS]
+    assert left == []
+    assert home.mounts() == [str(oci)]
+    assert home.images.holders == {}
+
+
+_ALWAYS = {"containers", "sandboxes", "exec", "crun", "mnt"}
+
+
+async def test_reboot_leaves_records_and_takes_the_rest(pod: TestPod, runtime: OciRuntime, home: OciHome) -> None:
+    await pod.sandbox(namespaces=Namespaces(host_network=True, share_pid=True))
+    running = await pod.start(labels={"a": "b"}, annotations={"c": "d"}, attempt=4)
+    ended = (await pod.run(("/bin/sh", "-c", "exit 9"))).id
+    fresh = await pod.create(("true",))
+    pid = container_pid(home, running)
+    await runtime.close()
+    home.power_cut()
+    assert files.start_time(pid) == 0
+    async with another(home, boot="the next one") as second:
+        pod.runtime = second
+        assert (await second.sandboxes(pod.uid))[0].state is SandboxState.NOT_READY
+        lost = await second.container(running)
+        assert (lost.state, lost.exit_code, lost.reason) == (ContainerState.EXITED, 137, "ContainerStatusUnknown")
+        assert (lost.attempt, dict(lost.labels), dict(lost.annotations)) == (4, {"a": "b"}, {"c": "d"})
+        assert (await second.container(ended)).exit_code == 9
+        assert (await second.container(fresh)).state is ContainerState.CREATED
+        for _ in range(2):
+            await second.stop_container(running, 1)
+            await second.stop_sandbox(pod.sandbox_id)
+        old = pod.sandbox_id
+        await pod.sandbox(attempt=1)
+        assert await pod.output("echo again") == "again\n"
+        for _ in range(2):
+            await second.remove_container(running)
+            await second.remove_sandbox(old)
+        assert [each.attempt for each in await second.sandboxes(pod.uid)] == [1]
+        await pod.remove()
+
+
+async def test_ten_pods_at_once(runtime: OciRuntime, home: OciHome, tmp_path: Path, cgroup: str) -> None:
+    pods = [TestPod(runtime, tmp_path, cgroup) for _ in range(10)]
+    try:
+        said = await asyncio.gather(*(each.output(f"echo {number}") for number, each in enumerate(pods)))
+        assert said == [f"{number}\n" for number in range(10)]
+    finally:
+        await asyncio.gather(*(each.remove() for each in pods))
+        from contract.runtime.pods import remove_cgroups
+
+        for each in pods:
+            remove_cgroups(each.cgroup)
