@@ -1,7 +1,7 @@
 """The one command `pinnace`: each package adds its sub-commands through the entry-point group `pinnace.commands`.
 
 A sub-command is a module with a docstring (its help), `SUMMARY` (one line), `add_arguments(parser)` and `run(args) -> int` (the exit
-code: 0 ok, 1 failed, 2 usage or configuration, 3 refused).
+code: 0 ok, 1 failed, 2 usage or configuration, 3 refused). One with `IS_INTERNAL` is started by Pinnace itself; the help leaves it out.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def usage(names: dict[str, str]) -> str:
     lines = ["usage: pinnace COMMAND [options]", "", "commands:"]
     for name, module in names.items():
         command = load(module)
-        if command is not None:
+        if command is not None and not getattr(command, "IS_INTERNAL", False):
             lines.append(f"  {name:<12} {command.SUMMARY}")
     lines += ["", "`pinnace COMMAND --help` tells the rest."]
     return "\n".join(lines)

@@ -1,0 +1,65 @@
+"""Where the image store keeps what, and how a file is written so that a power cut leaves the old one or the new one.
+
+images/i/<id>.json      one record an image: its names, layers and configuration
+images/l/<name>/d       an unpacked layer, the lower directory of an overlay (names are short: mount options are bounded)
+images/l/<name>/layer.json
+images/b/<sha256>       manifests and configurations
+images/p/<sha256>       blobs that are being downloaded, to go on with after a cut
+images/t/               work in progress; what a start finds there is thrown away
+images/k/               locks between children
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+class Layout:
+    """The folders below one root; readable by root only, since what is unpacked may hold set-uid programs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.index = root / "i"
+        self.layers = root / "l"
+        self.blobs = root / "b"
+        self.partials = root / "p"
+        self.work = root / "t"
+        self.locks = root / "k"
+        self.used = root / "used.json"
+        self.imports = root / "imports.json"
+
+    def ensure(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self.index, self.layers, self.blobs, self.partials, self.work, self.locks):
+            folder.mkdir(exist_ok=True, mode=0o700)
+
+    def layer(self, name: str) -> Path:
+        """The unpacked files of a layer."""
+        return self.layers / name / "d"
+
+    def blob(self, digest: str) -> Path:
+        return self.blobs / digest.partition(":")[2]
+
+    def partial(self, digest: str) -> Path:
+        return self.partials / digest.partition(":")[2]
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Replace a file: after a power cut it is the old one or the new one, and after the return the new one. Raises OSError."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    with part.open("wb") as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+    part.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
