@@ -12,6 +12,7 @@ from typing import Any, Final
 import orjson
 
 from pinnace.core.base.contract.envelopes import Group, Operation, Source, body_text, new
+from pinnace.core.base.contract.keys import LOCAL_KINDS
 from pinnace.core.base.errors import LinkError, StoreError
 from pinnace.core.base.ports import Inventory, StoredObject, Uplink
 
@@ -51,6 +52,8 @@ class InventoryReport:
 
 def _entry(stored: StoredObject) -> dict[str, Any] | None:
     """What the cloud needs to know of an object; None for what is no object of the cloud's."""
+    if stored.key.kind in LOCAL_KINDS:
+        return None
     try:
         content = orjson.loads(stored.body)
         uid = content["metadata"]["uid"]

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from pinnace.core.base.contract.envelopes import Envelope, Operation, ack, body_text, reply
-from pinnace.core.base.contract.keys import NodeName, ResourceKey, parse_resource
+from pinnace.core.base.contract.keys import LOCAL_KINDS, NodeName, ResourceKey, parse_resource
 from pinnace.core.base.errors import StoreError
 from pinnace.core.base.ports import ChangeListener, ObjectChange, ObjectStore, StoredObject
 
@@ -78,6 +78,8 @@ class Sync:
             return None
         if not key.name:
             raise BadPush("not the address of an object (<namespace>/<kind>/<name>)")
+        if key.kind in LOCAL_KINDS:
+            raise BadPush(f"rows of kind {key.kind} are the node's own")
         known = self._store.get(key)
         text = body_text(envelope)
         if operation == Operation.PATCH:

@@ -17,6 +17,12 @@ EDGE_NODE_LABEL = "node-role.kubernetes.io/edge"
 NODE_COMMON_NAME = "system:node:"
 """Prefix of the common name in a node's certificate."""
 
+LOCAL_POD_STATUS = "podstatus"
+"""The kind of the rows in which a node keeps its pods' last statuses for itself."""
+
+LOCAL_KINDS = frozenset({LOCAL_POD_STATUS})
+"""Kinds of rows that are the node's own: the cloud is not told of them and cannot write them."""
+
 NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 """A DNS subdomain, as Kubernetes wants for node names; use `fullmatch`."""
 
