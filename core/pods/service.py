@@ -68,6 +68,7 @@ class PodService:
         self._node = node
         self._objects = objects
         self._runtime = runtime
+        self._uses = materials.uses
         self._allocatable = allocatable
         self._pressure = pressure
         self._clock = clock or LoopClock()
@@ -117,10 +118,10 @@ class PodService:
             self._want(pod)
 
     async def looked_for(self, change: ObjectChange) -> None:
-        """An object that pods may be waiting for was written to the store."""
+        """An object that pods may be waiting for, or have in a volume, was written to the store."""
         for worker in self._roster.workers:
-            if worker.pod.namespace == change.key.namespace:
-                worker.look()
+            if change.key in self._uses(worker.pod):
+                worker.look(is_material=True)
 
     def pods(self) -> Sequence[Pod]:
         return [each.view for each in self._roster.workers]

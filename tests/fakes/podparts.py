@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from pinnace.core.base.contract.keys import ResourceKey
 from pinnace.core.base.pod import Container, Object, Pod
 from pinnace.core.base.runtime import (
     CONTAINER_HASH,
@@ -61,8 +62,12 @@ class FakeMaterials:
             },
         )  # fmt: skip
 
-    async def pull_credentials(self, pod: Pod) -> Sequence[Credential]:
+    async def pull_credentials(self, pod: Pod, image: str = "") -> Sequence[Credential]:
         return ()
+
+    def uses(self, pod: Pod) -> Collection[ResourceKey]:
+        named = [volume["configMap"]["name"] for volume in pod.spec.get("volumes") or () if "configMap" in volume]
+        return {ResourceKey("configmap", pod.namespace, name) for name in named}
 
     def termination_log(self, pod: Pod, container: Container, attempt: int) -> Path:
         return self.logs / pod.uid / container.name / f"{attempt}.message"

@@ -49,6 +49,7 @@ class Acts:
         self._owed: set[str] = set()
         self._told_waiting: set[str] = set()
         self._mounted_at: float | None = None
+        self._is_stale = False
         self.restarts: dict[str, int] = {}
         """Restart counts that the pod's last status tells of, for containers that the runtime has forgotten."""
         self.started_here: set[str] = set()
@@ -66,6 +67,10 @@ class Acts:
         """What was missing may have come: try again what could not be made."""
         self._retries.clear()
         self._troubles = {name: each for name, each in self._troubles.items() if each.reason in ("", "ErrImagePull", "ImagePullBackOff")}
+
+    def remount(self) -> None:
+        """Bring the volumes up to date with the next look."""
+        self._is_stale = True
 
     @property
     def is_waiting_for_more(self) -> bool:
@@ -108,8 +113,9 @@ class Acts:
         is_due = (
             self._mounted_at is None or now - self._mounted_at >= seconds(self._means.settings.tailored_kubelet_config.sync_frequency) * 0.9
         )
-        if not is_due:
+        if not (is_due or self._is_stale):
             return
+        self._is_stale = False
         try:
             self._means.cgroups.ensure(pod)
             await self._means.materials.mount(pod)

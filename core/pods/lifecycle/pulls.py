@@ -123,7 +123,7 @@ class PodImages:
             self._take_local(pod, container, "its registry did not answer a moment ago")
             return local
         self._hold_back(pod, container)
-        credentials = await self._materials.pull_credentials(pod)
+        credentials = await self._materials.pull_credentials(pod, container.image)
         work = self._pull(pod, container, local, credentials)
         self._pulling[container.name] = asyncio.create_task(work, name=f"pull of {container.image} for {pod.name}")
         raise NotYet(Trouble("", "", FOREVER))

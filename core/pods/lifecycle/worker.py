@@ -131,8 +131,10 @@ class PodWorker:
             self._shorten(grace)
             self.touch(is_urgent=True)
 
-    def look(self) -> None:
-        """What it lacked may have come."""
+    def look(self, *, is_material: bool = False) -> None:
+        """What it lacked may have come. `is_material`: what its volumes are made of has changed."""
+        if is_material:
+            self._acts.remount()
         if self._acts.is_waiting_for_more or self._paused_until:
             self._acts.hurry()
         self.touch(is_urgent=True)
