@@ -33,6 +33,7 @@ need busybox-static bash -c 'file=$(command -v busybox) && ! ldd "$file"'
 need containerd command -v containerd
 need runc bash -c 'command -v runc || test -x /usr/sbin/runc'
 need docker-registry command -v docker-registry
+need dbus-daemon command -v dbus-daemon
 command -v kubectl >/dev/null 2>&1 || missing+=(kubernetes-client)
 
 if ((${#missing[@]})); then

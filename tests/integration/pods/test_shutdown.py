@@ -1,0 +1,170 @@
+"""Graceful shutdown over a real message bus: the lock is held, pods end in order, the lock goes; nobody but logind is believed."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.podcontrol import FakePodControl
+from fakes.podevents import FakeEvents
+from rig.login1 import Login, Peer, message_bus
+
+from pinnace.core.base.pod import Pod
+from pinnace.core.base.settings.edged import KubeletSettings
+from pinnace.core.pods.upkeep.dbus import MessageBus, Target
+from pinnace.core.pods.upkeep.dbuswire import DbusFailed
+from pinnace.core.pods.upkeep.shutdown import MESSAGE, NodeShutdown
+
+pytestmark = pytest.mark.skipif(shutil.which("dbus-daemon") is None, reason="needs dbus-daemon")
+
+
+def pod(uid: str, *, priority: int = 0, phase: str = "Running", grace: int = 30) -> Pod:
+    spec = {"priority": priority, "terminationGracePeriodSeconds": grace, "containers": []}
+    return Pod({"metadata": {"name": uid, "uid": uid}, "spec": spec, "status": {"phase": phase}})
+
+
+PODS = (pod("critical", priority=2_000_000_000), pod("web"), pod("quick", grace=3), pod("done", phase="Succeeded"))
+
+
+class Stage:
+    def __init__(self, bus: Path, folder: Path, login: Login, *pods: Pod, grace: str = "30s", critical: str = "10s") -> None:
+        self.login, self.control, self.events = login, FakePodControl(*pods), FakeEvents()
+        self.drop_in = folder / "logind.conf.d" / "99-pinnace.conf"
+        settings = KubeletSettings(shutdown_grace_period=grace, shutdown_grace_period_critical_pods=critical)
+        self.shutdown = NodeShutdown(self.control, self.events, settings, bus=bus, drop_in=self.drop_in)
+        self.problems: list[str] = []
+        self.shutdown.on_change(lambda: self.problems.append(self.shutdown.problem))
+        self.task = asyncio.create_task(self.shutdown.run())
+
+    async def close(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+async def soon(event: asyncio.Event) -> None:
+    async with asyncio.timeout(20):
+        await event.wait()
+
+
+@pytest.fixture
+async def bus() -> AsyncIterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="bus-", dir="/tmp") as folder:
+        async with message_bus(Path(folder)) as path:
+            yield path
+
+
+@pytest.fixture
+async def login(bus: Path) -> AsyncIterator[Login]:
+    made = Login(bus, delay_seconds=60)
+    yield made
+    await made.close()
+
+
+async def test_pods_end_in_order_and_then_the_lock_goes(bus: Path, login: Login, tmp_path: Path) -> None:
+    stage = Stage(bus, tmp_path, login, *PODS)
+    await soon(login.locked)
+    assert login.inhibited == [("shutdown", "pinnace", "Pods need time to end", "delay")]
+    held = asyncio.Event()
+
+    async def end(uid: str) -> None:
+        assert not login.released.is_set()
+        if uid == "critical":
+            await held.wait()
+
+    stage.control.evicting = end
+    login.peer.emit("PrepareForShutdown", "b", True)
+    async with asyncio.timeout(20):
+        while len(stage.control.evictions) < 3:
+            await asyncio.sleep(0.01)
+    assert not login.released.is_set()
+    held.set()
+    await soon(login.released)
+    assert stage.problems == ["node is shutting down"]
+    evictions = stage.control.evictions
+    assert [(each.uid, each.grace_seconds) for each in evictions] == [("web", 20), ("quick", 3), ("critical", 10)]
+    assert {(each.reason, each.message) for each in evictions} == {("Terminated", MESSAGE)}
+    login.peer.emit("PrepareForShutdown", "b", False)
+    await soon(login.locked)
+    assert stage.problems == ["node is shutting down", ""]
+    assert not stage.drop_in.exists(), "logind waits long enough as it is"
+    await stage.close()
+    await soon(login.released)
+
+
+async def test_what_does_not_end_is_left_to_the_machine(bus: Path, login: Login, tmp_path: Path) -> None:
+    stage = Stage(bus, tmp_path, login, pod("stuck"), grace="0.2s", critical="0s")
+    await soon(login.locked)
+
+    async def never(uid: str) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    stage.control.evicting = never
+    login.peer.emit("PrepareForShutdown", "b", True)
+    await soon(login.released)
+    await stage.close()
+
+
+async def test_a_short_delay_is_lengthened(bus: Path, login: Login, tmp_path: Path) -> None:
+    login.delay_seconds, login.after_reload = 5, 30
+    stage = Stage(bus, tmp_path, login)
+    await soon(login.locked)
+    assert stage.drop_in.read_text() == "[Login]\nInhibitDelayMaxSec=30\n"
+    await stage.close()
+
+
+async def test_only_logind_is_believed(bus: Path, login: Login, tmp_path: Path) -> None:
+    stage = Stage(bus, tmp_path, login, pod("web"))
+    await soon(login.locked)
+    stranger = Peer(bus)
+    stranger.emit("PrepareForShutdown", "b", True)
+    for caller in login.callers:
+        stranger.emit("PrepareForShutdown", "b", True, destination=caller)
+    login.peer.emit("PrepareForSleep", "b", True)
+    login.peer.emit("PrepareForShutdown", "b", False)
+    async with asyncio.timeout(20):
+        while "ShutdownCancelled" not in stage.events.reasons:
+            await asyncio.sleep(0.01)
+    assert not stage.control.evictions
+    stranger.close()
+    await stage.close()
+
+
+async def test_without_a_bus_it_goes_on_trying(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from fakes.clock import FakeClock
+
+    clock = FakeClock()
+    settings = KubeletSettings(shutdown_grace_period="30s")
+    made = NodeShutdown(FakePodControl(), FakeEvents(), settings, bus=tmp_path / "none", clock=clock)
+    task = asyncio.create_task(made.run())
+    for _ in range(5):
+        await clock.advance(400)
+        await asyncio.sleep(0)
+    assert caplog.text.count("pods.shutdown.unwatched") == 1, "said once"
+    assert not task.done()
+    task.cancel()
+    off = asyncio.create_task(NodeShutdown(FakePodControl(), FakeEvents(), KubeletSettings(), bus=tmp_path / "none").run())
+    await asyncio.sleep(0)
+    assert not off.done()
+    off.cancel()
+    await asyncio.gather(task, off, return_exceptions=True)
+
+
+async def test_calls_and_errors_of_a_real_bus(bus: Path) -> None:
+    daemon = Target("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+    async with MessageBus(bus) as connection:
+        (identity,) = await connection.call(daemon, "GetId")
+        assert len(identity) == 32
+        assert await connection.call(daemon, "NameHasOwner", "s", "org.freedesktop.DBus") == (True,)
+        assert await connection.call(daemon, "ListNames") == (), "a type we do not read"
+        with pytest.raises(DbusFailed) as refused:
+            await connection.call(daemon, "Nonsense")
+        assert refused.value.name == "org.freedesktop.DBus.Error.UnknownMethod"
+        replies: list[Any] = await asyncio.gather(*(connection.call(daemon, "GetId") for _ in range(50)))
+        assert set(replies) == {(identity,)}
+    with pytest.raises(DbusFailed):
+        await connection.call(daemon, "GetId")
