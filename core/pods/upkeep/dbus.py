@@ -72,13 +72,18 @@ class MessageBus:
             Kind.CALL, serial, path, interface, member, destination=destination, signature=signature, body=values if signature else ()
         )
         loop = asyncio.get_running_loop()
-        self._waiting[serial] = loop.create_future()
+        waiting: asyncio.Future[Message] = loop.create_future()
+        self._waiting[serial] = waiting
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 await loop.sock_sendall(self._socket, encode(message))
-                answer = await self._waiting[serial]
+                answer = await waiting
         except TimeoutError as error:
+            _forget(waiting)
             raise DbusFailed(f"{interface}.{member}: no answer within {CALL_SECONDS:g} s") from error
+        except asyncio.CancelledError:
+            _forget(waiting)
+            raise
         finally:
             self._waiting.pop(serial, None)
         if answer.kind is Kind.ERROR:
@@ -162,3 +167,12 @@ class MessageBus:
         self._socket.close()
         while self._fds:
             os.close(self._fds.popleft())
+
+
+def _forget(answer: asyncio.Future[Message]) -> None:
+    """Nobody waits for it any more: what it brought is let go."""
+    if answer.done() and not answer.cancelled() and answer.exception() is None:
+        for kind, value in zip(answer.result().signature, answer.result().body, strict=False):
+            if kind == "h":
+                os.close(value)
+    answer.cancel()

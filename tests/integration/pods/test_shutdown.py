@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from fakes.podcontrol import FakePodControl
 from fakes.podevents import FakeEvents
 from rig.login1 import Login, Peer, message_bus
@@ -94,6 +95,17 @@ async def test_pods_end_in_order_and_then_the_lock_goes(bus: Path, login: Login,
     assert not stage.drop_in.exists(), "logind waits long enough as it is"
     await stage.close()
     await soon(login.released)
+
+
+def test_the_same_on_the_loop_of_the_product(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with tempfile.TemporaryDirectory(prefix="bus-", dir="/tmp") as folder:
+            async with message_bus(Path(folder)) as bus:
+                login = Login(bus, delay_seconds=60)
+                await test_pods_end_in_order_and_then_the_lock_goes(bus, login, tmp_path)
+                await login.close()
+
+    uvloop.run(scenario())
 
 
 async def test_what_does_not_end_is_left_to_the_machine(bus: Path, login: Login, tmp_path: Path) -> None:
