@@ -42,9 +42,7 @@ async def test_what_the_network_lacks_is_told(home: OciHome, tmp_path: Path) -> 
 async def test_plugin_that_fails_says_why_and_the_sandbox_is_not_there(runtime: OciRuntime, pod: TestPod, home: OciHome) -> None:
     conflist = next(home.settings.cni_conf_dir.iterdir())
     good = conflist.read_text()
-    conflist.write_text(
-        '{"cniVersion": "0.4.0", "name": "bad", "plugins": [{"type": "bridge", "bridge": "x", "ipam": {"type": "no-such"}}]}'
-    )
+    conflist.write_text(good.replace("host-local", "no-such"))
     try:
         with pytest.raises(RuntimeFailed, match="no-such") as caught:
             await pod.sandbox(namespaces=Namespaces())
