@@ -107,7 +107,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
                 [program, "--config", str(self.folder / "config.toml")], stdin=subprocess.DEVNULL, stdout=out, stderr=out
             )
         deadline = time.monotonic() + DEADLINE
-        while subprocess.run([*self._ctr(), "version"], capture_output=True, check=False).returncode:
+        while asyncio.run(self._problem()):
             assert self._process.poll() is None, self.log.read_text()[-4000:]
             assert time.monotonic() < deadline, self.log.read_text()[-4000:]
             time.sleep(0.05)
@@ -135,6 +135,13 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
         assert done.returncode == 0, done.stderr
         asyncio.run(self._until_known(list(images)))
 
+    async def _problem(self) -> str:
+        runtime = CriRuntime(self.endpoint)
+        try:
+            return (await runtime.state()).problem
+        finally:
+            await runtime.close()
+
     async def _until_known(self, names: list[str]) -> None:
         runtime = CriRuntime(self.endpoint)
         try:
@@ -151,7 +158,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
             with contextlib.suppress(Exception):  # the rest is swept up below
                 asyncio.run(asyncio.wait_for(self._remove_pods(), 60))
         self.stop()
-        for pid in self._shims():
+        for pid in self.shims():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
@@ -169,7 +176,8 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
         finally:
             await runtime.close()
 
-    def _shims(self) -> list[int]:
+    def shims(self) -> list[int]:
+        """The pids of the processes that hold its containers."""
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdecimal():

@@ -20,6 +20,7 @@ from h2.events import (
     ConnectionTerminated,
     DataReceived,
     Event,
+    RemoteSettingsChanged,
     ResponseReceived,
     StreamEnded,
     StreamReset,
@@ -76,6 +77,8 @@ class _Call:
 
     def take(self, data: bytes) -> None:
         """Cut messages out of the stream: one byte compression, four bytes length, the message."""
+        if self.status is not None:
+            return
         self._pending += data
         while len(self._pending) >= 5:
             size = int.from_bytes(self._pending[1:5], "big")
@@ -141,7 +144,8 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._room = asyncio.Event()
         self.is_open = False
-        """New calls may start."""
+        self.greeted = asyncio.Event()
+        """The other side has said how many calls it takes at once."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -155,11 +159,7 @@ class _Connection(asyncio.Protocol):
         self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.is_open = False
-        self._room.set()
-        calls, self._calls = self._calls, {}
-        for each in calls.values():
-            each.fail(Unreachable("the runtime closed the connection; it may be restarting"))
+        self._drop("the runtime closed the connection; it may be restarting")
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -173,9 +173,10 @@ class _Connection(asyncio.Protocol):
     def _on(self, event: Event) -> None:
         match event:
             case ConnectionTerminated():
-                self.is_open = False
-                if not self._calls:
-                    self.close()
+                self._drop("the runtime said goodbye; it may be restarting")
+            case RemoteSettingsChanged():
+                self.greeted.set()
+                self._room.set()
             case WindowUpdated():
                 self._room.set()
             case ResponseReceived() | TrailersReceived() | DataReceived() | StreamEnded() | StreamReset():
@@ -203,14 +204,14 @@ class _Connection(asyncio.Protocol):
     def _forget(self, number: int) -> None:
         self._calls.pop(number, None)
         self._room.set()
-        if not self.is_open and not self._calls:
-            self.close()
 
     def _drop(self, why: str) -> None:
         calls, self._calls = self._calls, {}
         for each in calls.values():
             each.fail(Unreachable(why))
         self.close()
+        self.greeted.set()
+        self._room.set()
 
     def _flush(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -306,9 +307,11 @@ class Channel:
                 loop = asyncio.get_running_loop()
                 try:
                     async with asyncio.timeout(_CONNECT_SECONDS):
-                        _, self._connection = await loop.create_unix_connection(_Connection, str(self.path))
+                        _, connection = await loop.create_unix_connection(_Connection, str(self.path))
+                        await connection.greeted.wait()
                 except (OSError, TimeoutError) as error:
                     raise Unreachable(f"nothing answers on {self.path} ({str(error) or 'time-out'})") from error
+                self._connection = connection
             return self._connection
 
     def close(self) -> None:

@@ -171,7 +171,7 @@ def is_for(credential: Credential, reference: str) -> bool:
     has_host = bool(slash) and (first == "localhost" or "." in first or ":" in first)
     if host in _DOCKER:
         return not has_host or first in _DOCKER
-    return has_host and fnmatchcase(first, host) and (not path or rest.startswith(path))
+    return has_host and fnmatchcase(first, host) and f"{rest}/".startswith(f"{path}/" if path else "")
 
 
 def _auth(credential: Credential) -> messages.AuthConfig:

@@ -11,12 +11,12 @@ import asyncio
 import struct
 import zlib
 from collections.abc import Mapping
+from enum import IntEnum
 from typing import Final
 from urllib.parse import urlsplit
 
 from pinnace.core.base.runtime import RuntimeFailed
 
-_SYN_STREAM, _RST_STREAM, _PING, _GOAWAY = 1, 3, 6, 7
 _CONTROL: Final = 0x8003
 _FIN: Final = 1
 _MOST_FRAME: Final = 1 << 20
@@ -24,6 +24,15 @@ _CHUNK: Final = 32 << 10
 _SECONDS: Final = 30.0
 _LIMIT: Final = 64 << 10
 _ANY_ADDRESS: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 # what a runtime calls itself in the address it gives
+
+
+class _Kind(IntEnum):
+    """Of control frames, as far as they mean something here."""
+
+    SYN_STREAM = 1
+    RST_STREAM = 3
+    PING = 6
+    GOAWAY = 7
 
 
 class Channel:
@@ -57,22 +66,23 @@ class SpdyConnection:
         self._channels: dict[int, Channel] = {}
         self._pack = zlib.compressobj()
         self._next = 1
-        self.reset = False
-        """The other side refused a stream."""
+        self._is_over = False
 
     async def open(self, headers: Mapping[str, str], *, is_written: bool = True) -> Channel:
         """A new stream; `is_written` False ends our direction at once."""
         number = self._next
         self._next += 2
         channel = self._channels[number] = Channel(self, number)
-        channel.is_closed = not is_written
+        channel.is_closed = not is_written or self._is_over
+        if self._is_over:
+            channel.received.put_nowait(b"")
         block = struct.pack(">I", len(headers))
         for name, value in headers.items():
             for each in (name.lower().encode(), value.encode()):
                 block += struct.pack(">I", len(each)) + each
         packed = self._pack.compress(block) + self._pack.flush(zlib.Z_SYNC_FLUSH)
         body = struct.pack(">IIBB", number, 0, 0, 0) + packed
-        await self._control(_SYN_STREAM, body, flags=0 if is_written else _FIN)
+        await self._control(_Kind.SYN_STREAM, body, flags=0 if is_written else _FIN)
         return channel
 
     async def send_data(self, number: int, data: bytes, *, is_last: bool) -> None:
@@ -96,6 +106,7 @@ class SpdyConnection:
         except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
+            self._is_over = True
             for each in self._channels.values():
                 each.is_closed = True
         for each in list(self._channels.values()):
@@ -117,15 +128,14 @@ class SpdyConnection:
                     await channel.received.put(b"")
             return True
         match first & 0xFFFF:
-            case 6 if len(body) == 4 and not body[3] & 1:
-                await self._control(_PING, body)
-            case 3 if len(body) >= 8:
-                self.reset = True
+            case _Kind.PING if len(body) == 4 and not body[3] & 1:
+                await self._control(_Kind.PING, body)
+            case _Kind.RST_STREAM if len(body) >= 8:
                 channel = self._channels.get(int.from_bytes(body[:4], "big") & 0x7FFF_FFFF)
                 if channel is not None:
                     channel.is_closed = True
                     await channel.received.put(b"")
-            case 7:
+            case _Kind.GOAWAY:
                 return bool(self._channels)
             case _:
                 pass
