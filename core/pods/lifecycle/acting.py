@@ -11,11 +11,11 @@ from pinnace.core.base.pod import Container, Pod
 from pinnace.core.base.settings.edged import seconds
 from pinnace.core.pods.lifecycle.means import Means
 from pinnace.core.pods.lifecycle.messages import remove_logs
-from pinnace.core.pods.lifecycle.pulls import FOREVER, NotYet, PodImages
+from pinnace.core.pods.lifecycle.pulls import NotYet, PodImages
 from pinnace.core.pods.lifecycle.starting import HookBroken, StartFailed, after_start, make_sandbox, start_container
 from pinnace.core.pods.lifecycle.stopping import pod_ips, stop_container, stop_pod
 from pinnace.core.pods.ports import VolumesNotReady
-from pinnace.core.pods.rules.backoff import FIRST_SECONDS, Delay, Trouble, tried
+from pinnace.core.pods.rules.backoff import FIRST_SECONDS, FOREVER, Delay, Trouble, tried
 from pinnace.core.pods.rules.observed import Observed
 from pinnace.core.pods.rules.reconcile import (
     CRASH_LOOP,

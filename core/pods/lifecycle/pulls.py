@@ -13,12 +13,11 @@ from pinnace.core.base.errors import PinnaceError
 from pinnace.core.base.pod import Container, Pod
 from pinnace.core.base.runtime import Credential, Image, Images, PullFailed
 from pinnace.core.pods.ports import Events, Materials
-from pinnace.core.pods.rules.backoff import Delay, Trouble, due_at, tried
+from pinnace.core.pods.rules.backoff import FOREVER, Delay, Trouble, due_at, tried
 from pinnace.core.pods.rules.images import PullPolicy, pull_policy, registry_of
 
 logger = logging.getLogger(__name__)
 
-FOREVER: Final = float("inf")
 ERROR_SHOWN_SECONDS: Final = 2.0
 """How long a failure is shown as itself (ErrImagePull) before it becomes ImagePullBackOff."""
 PROGRESS_SECONDS: Final = 30.0

@@ -16,8 +16,9 @@ from pinnace.core.pods.lifecycle.acting import Acts
 from pinnace.core.pods.lifecycle.looking import Watch
 from pinnace.core.pods.lifecycle.means import Means
 from pinnace.core.pods.lifecycle.messages import remove_logs
-from pinnace.core.pods.lifecycle.pulls import FOREVER, PodImages
+from pinnace.core.pods.lifecycle.pulls import PodImages
 from pinnace.core.pods.lifecycle.stopping import stop_pod
+from pinnace.core.pods.rules.backoff import FOREVER
 from pinnace.core.pods.rules.observed import Observed
 from pinnace.core.pods.rules.phase import TERMINAL
 from pinnace.core.pods.rules.reconcile import Finish, MakeSandbox, Plan, StartContainer, reconcile

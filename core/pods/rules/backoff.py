@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 FIRST_SECONDS: Final = 10.0
 LAST_SECONDS: Final = 300.0
 FORGOTTEN_AFTER_SECONDS: Final = 600.0
+FOREVER: Final = float("inf")
 
 
 class Delay(NamedTuple):

@@ -15,7 +15,7 @@ from typing import Final
 from pinnace.core.base.pod import Container, Pod, RestartPolicy
 from pinnace.core.base.runtime import CONTAINER_HASH, ContainerState, Sandbox, SandboxState
 from pinnace.core.base.runtime import Container as Instance
-from pinnace.core.pods.rules.backoff import Delay, Trouble, due_at, duration
+from pinnace.core.pods.rules.backoff import FOREVER, Delay, Trouble, due_at, duration
 from pinnace.core.pods.rules.observed import Observed, restart_count
 
 CRASH_LOOP: Final = "CrashLoopBackOff"
@@ -89,7 +89,7 @@ class Plan:
 
     @property
     def wake_at(self) -> float | None:
-        due = [each.until for each in self.waiting.values() if each.until != float("inf")]
+        due = [each.until for each in self.waiting.values() if each.until != FOREVER]
         return min(due, default=None)
 
 
@@ -212,6 +212,7 @@ class _Round:
         self.starts: list[StartContainer] = []
         self.waiting: dict[str, Trouble] = {}
         self.is_over = False
+        self._is_held = False
 
     def initialize(self) -> bool:
         """Init containers one after the other, sidecars kept running; whether the main ones may start. Only what is in the newest
@@ -284,6 +285,10 @@ class _Round:
         trouble = self._memory.troubles.get(container.name)
         if trouble is not None and trouble.until > self._now:
             self.waiting[container.name] = trouble
+            self._is_held = self._is_held or trouble.until == FOREVER
+            return
+        if self._is_held and self._seen.current(container.name) is None:
+            self.waiting[container.name] = Trouble("", "", FOREVER)  # the first starts keep the order of the spec
             return
         failed_at = 0.0
         if newest is not None and newest.state is ContainerState.EXITED:
