@@ -116,6 +116,8 @@ class FakePodCloud:
                 made = {**content, "metadata": {**content["metadata"], "uid": f"api-{self.versions}"}, "status": {"phase": "Pending"}}
                 self.downlink.append(self.write(made))
                 return reply(envelope, {"Object": self.pods[name], "Err": None}, group="resource")
+            case "query", _:
+                return reply(envelope, "not found", group="resource", operation="error")
             case _:
                 pass
         raise AssertionError(f"unexpected request {envelope.operation} {envelope.resource}")

@@ -110,7 +110,9 @@ class PodWorker:
             self._task = asyncio.create_task(self._work(), name=f"pod {self.pod.namespace}/{self.pod.name}")
 
     def update(self, pod: Pod) -> None:
-        """The pod as it is to be now; the same uid."""
+        """The pod as it is to be now; the same uid. A deletion is never taken back: what says otherwise is older."""
+        if self.pod.is_deleting and not pod.is_deleting:
+            return
         old, self.pod, self._view = self.pod, pod, None
         if is_sooner(old, pod):
             self._shorten(float(pod.grace_seconds))

@@ -101,7 +101,8 @@ def _judge(status: Object, container: Container, newest: Instance, seen: Observe
 def _state(instance: Instance, words: Words, old: Object, waits: str) -> Object:
     match instance.state:
         case ContainerState.RUNNING:
-            return {"running": {"startedAt": moment(instance.started_at)}}
+            told = (old.get("state") or {}).get("running") if _is_same(old, instance, words.runtime) else None
+            return {"running": told or {"startedAt": moment(instance.started_at)}}
         case ContainerState.EXITED:
             return {"terminated": _terminated(instance, words, old)}
         case ContainerState.CREATED:

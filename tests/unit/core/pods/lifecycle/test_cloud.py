@@ -52,6 +52,16 @@ async def test_deletion_in_full(world: PodWorld) -> None:
     assert not world.cgroups.made
 
 
+async def test_an_older_update_does_not_take_a_deletion_back(world: PodWorld) -> None:
+    world.runtime.deaf.add("main")
+    await world.apply(pod())
+    older = world.cloud.write(world.cloud.pods["web"])
+    await world.delete("web", grace=10)
+    await world.service.changed(older)
+    await world.advance(12)
+    assert "web" not in world.cloud.pods
+
+
 async def test_the_pre_stop_hook_shares_the_grace(world: PodWorld) -> None:
     lifecycle = {"preStop": {"exec": {"command": ["bye"]}}}
     await world.apply(pod(containers=[{"name": "main", "lifecycle": lifecycle}]))

@@ -1,0 +1,128 @@
+"""A node that runs pods for real: crun, volumes, cgroups, probes and the store; only the cloud is in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from contract.runtime.pods import remove_cgroups
+from fakes.podevents import FakeEvents
+from fakes.uplink import FakeUplink
+
+from pinnace.core.base.contract.keys import NodeName
+from pinnace.core.base.ports import ObjectChange
+from pinnace.core.base.runtime import Container, ContainerState
+from pinnace.core.base.settings.edged import EdgedSettings, KubeletSettings
+from pinnace.core.meta.store import Store
+from pinnace.core.pods.material import Host, PodMaterials
+from pinnace.core.pods.oci.runtime import OciRuntime
+from pinnace.core.pods.probes import LifecycleHooks, ProbeRunner
+from pinnace.core.pods.service import PodService
+from pinnace.core.pods.upkeep import PodCgroups
+from rig.oci import OciHome
+from rig.pods import FakePodCloud, Object
+
+NODE = NodeName("edge-1")
+PATIENCE_SECONDS = 30.0
+
+
+class PodNode:
+    """Over one `OciHome`; `start` and `stop` are the agent's, containers go on between them."""
+
+    def __init__(self, home: OciHome, folder: Path) -> None:
+        self.home = home
+        self.folder = folder
+        self.cgroup = f"/pinnace-test-{secrets.token_hex(4)}"
+        kubelet = KubeletSettings(cgroup_root=self.cgroup, static_pod_path=folder / "manifests")
+        self.settings = EdgedSettings(
+            root_directory=folder / "kubelet", pod_logs_dir=folder / "logs", tailored_kubelet_config=kubelet, builtin_runtime=home.settings
+        )
+        self.cloud = FakePodCloud()
+        self.uplink = FakeUplink(self.cloud.answer)
+        self.events = FakeEvents()
+        self._stack = contextlib.AsyncExitStack()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self, *, online: bool = True, boot: str = "") -> None:
+        """The agent begins."""
+        self.store = await self._stack.enter_async_context(Store(self.folder / "edge.db"))
+        self.uplink = FakeUplink(self.cloud.answer)
+        self.runtime: OciRuntime = self.home.adapter(boot=boot)
+        cgroups = PodCgroups(self.settings.tailored_kubelet_config, room={"cpu": 2000, "memory": 1 << 30})
+        host = Host(NODE, 1 << 30, lambda: ("127.0.0.1",), lambda: {"cpu": "2", "memory": "1Gi"})
+        self._materials = materials = PodMaterials(
+            self.settings, host, objects=self.store, uplink=self.uplink, events=self.events, cgroups=cgroups
+        )
+        prober = ProbeRunner(self.runtime, self.events)
+        self._stack.push_async_callback(prober.close)
+        self.service = PodService(
+            self.settings, NODE, objects=self.store, uplink=self.uplink, runtime=self.runtime, materials=materials, prober=prober,
+            hooks=LifecycleHooks(self.runtime), events=self.events, cgroups=cgroups, host_ips=lambda: ("127.0.0.1",),
+        )  # fmt: skip
+        self._tasks = [asyncio.create_task(self.service.run()), asyncio.create_task(self._deliver())]
+        if online:
+            await self.uplink.connect()
+
+    async def stop(self) -> None:
+        """The agent ends; so does the store. Containers do not."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        await self._stack.aclose()
+        self._stack = contextlib.AsyncExitStack()
+
+    async def close(self) -> None:
+        await self.stop()
+        self.home.power_cut()
+        remove_cgroups(self.cgroup)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    async def apply(self, body: Object) -> None:
+        await self._push(self.cloud.write(body))
+
+    async def delete(self, name: str, grace: int = 2) -> None:
+        self.cloud.downlink.append(self.cloud.begin_deletion(name, grace))  # behind what is on its way
+
+    async def store_object(self, change: ObjectChange) -> None:
+        """The cloud pushes something that pods are made of."""
+        await self.store.apply([change])
+        await self._materials.changed(change)
+        await self.service.looked_for(change)
+
+    async def _push(self, change: ObjectChange) -> None:
+        await self.store.apply([change])
+        await self.service.changed(change)
+
+    async def _deliver(self) -> None:
+        while True:
+            while self.cloud.downlink and self.uplink.is_up:
+                await self._push(self.cloud.downlink.pop(0))
+            await asyncio.sleep(0.005)
+
+    def status(self, name: str) -> Object:
+        return next((each.status for each in self.service.pods() if each.name == name), {})
+
+    def api(self, name: str) -> Object:
+        status: Object = (self.cloud.pods.get(name) or {}).get("status") or {}
+        return status
+
+    async def running(self, uid: str = "") -> list[Container]:
+        return [each for each in await self.runtime.containers(uid) if each.state is ContainerState.RUNNING]
+
+    async def until(self, claim: Callable[[], Any], what: str, *, seconds: float = PATIENCE_SECONDS) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                while not claim():
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            told = [f"{each.about}: {each.reason} {each.message}" for each in self.events.told[-8:]]
+            raise AssertionError(f"{what} did not happen within {seconds:g} s; {told}") from None
+
+    async def until_phase(self, name: str, phase: str) -> None:
+        await self.until(lambda: self.status(name).get("phase") == phase, f"{name} being {phase}")
