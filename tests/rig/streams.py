@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fakes.cutproxy import CutProxy
+
 from pinnace.cloud import server as cloudcore
 from pinnace.cloud.hub.settings import CloudHubSettings, HttpsSettings
 from pinnace.cloud.hub.settings import WebSocketSettings as CloudWebSocketSettings
@@ -51,14 +53,15 @@ class NoShelf:
 
 @dataclass
 class Way:
-    """Everything up. `tunnel_port` is cloudcore's; `kubectl` runs the real one."""
+    """Everything up; `kubectl` runs the real one."""
 
     folder: Path
     kube: KubeClient
     cloud: cloudcore.Running
     book: Book
     service: StreamService
-    control_socket: Path
+    line: CutProxy
+    """Between node and cloud: what a test may cut."""
 
     async def kubectl(
         self, *arguments: str, stdin: bytes | None = None, program: str = "kubectl", seconds: float = 60.0
@@ -108,8 +111,8 @@ class Way:
 
 
 @contextlib.asynccontextmanager
-async def way(folder: Path, runtime: Runtime | None, *, tunnel_port: int = 0, read_only_port: int = 0) -> AsyncIterator[Way]:
-    """All of it for the length of the block. With `tunnel_port` the edge dials that instead of cloudcore's: a line that can be cut."""
+async def way(folder: Path, runtime: Runtime | None) -> AsyncIterator[Way]:
+    """All of it for the length of the block."""
     async with contextlib.AsyncExitStack() as stack:
         clients = [
             admin_file(folder / "admin.kubeconfig"),
@@ -132,10 +135,10 @@ async def way(folder: Path, runtime: Runtime | None, *, tunnel_port: int = 0, re
         )  # fmt: skip
         certificates = Certificates(edge_hub, NodeName(NODE))
         book = Book()
-        socket = folder / "c.sock"
+        line = await stack.enter_async_context(CutProxy("127.0.0.1", cloud.tunnel_port))
         service = StreamService(
-            EdgeStreamSettings(server=f"127.0.0.1:{tunnel_port or cloud.tunnel_port}"),
-            EdgedSettings(control_socket=socket, tailored_kubelet_config=KubeletSettings(read_only_port=read_only_port)),
+            EdgeStreamSettings(server=f"127.0.0.1:{line.port}"),
+            EdgedSettings(control_socket=folder / "c.sock", tailored_kubelet_config=KubeletSettings(read_only_port=0)),
             NodeName(NODE),
             hub_host="127.0.0.1",
             runtime=runtime,
@@ -147,7 +150,7 @@ async def way(folder: Path, runtime: Runtime | None, *, tunnel_port: int = 0, re
         )
         running = asyncio.create_task(service.run())
         stack.push_async_callback(_ended, running)
-        made = Way(folder, kube, cloud, book, service, socket)
+        made = Way(folder, kube, cloud, book, service, line)
         await made.tunnelled()
         yield made
 
