@@ -8,7 +8,6 @@ import base64
 import binascii
 import ssl
 import tempfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlencode
@@ -33,26 +32,33 @@ Arguments = tuple[tuple[str, str], ...]
 
 
 class Answered:
-    """A node's answer: its head, and the bytes behind it."""
+    """A node's answer: its head, and the bytes behind it, which are there once. `aclose` lets go of the connection."""
 
     def __init__(self, head: Head, duplex: Duplex) -> None:
         self.head = head
         self.duplex = duplex
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        try:
-            while data := await self.duplex.read():
-                yield data
-        finally:
-            await self.duplex.close()
+    def __aiter__(self) -> Answered:
+        return self
+
+    async def __anext__(self) -> bytes:
+        data = await self.duplex.read()
+        if not data:
+            await self.aclose()
+            raise StopAsyncIteration
+        return data
+
+    async def aclose(self) -> None:
+        await self.duplex.close()
 
     async def text(self, limit: int = _ERROR_BYTES) -> bytes:
         """The body, up to so many bytes of it."""
         body = b""
-        async for chunk in self.chunks():
-            body += chunk
-            if len(body) >= limit:
-                break
+        try:
+            while len(body) < limit and (data := await self.duplex.read()):
+                body += data
+        finally:
+            await self.aclose()
         return body[:limit]
 
 

@@ -36,7 +36,7 @@ class Streams:
         answered = await self._kubelets.ask(node, f"/containerLogs/{target.scope}/{target.name}/{container}", arguments)
         if answered.head.status != 200:
             raise await _as_error(answered)
-        return Answer(200, content_type=_TEXT, stream=answered.chunks(), is_patient=True)
+        return Answer(200, content_type=_TEXT, stream=answered, is_patient=True)
 
     async def upgraded(self, request: Request, target: Target, what: str) -> Answer:
         """exec, attach and portforward: the client's own upgrade is passed on to the node."""
