@@ -69,6 +69,7 @@ async def running(settings: EdgeCoreSettings) -> AsyncIterator[HubLink]:
             shelf=StoredShelf(node, store, twins.entries),
             health=health,
             certificate=link.certificate,
+            address=lambda: reader.load(modules.edged.node_ip).address,
         )
 
         link.deliver(Group.RESOURCE, sync.handle)

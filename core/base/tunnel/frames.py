@@ -119,6 +119,7 @@ def decode_opening(data: bytes) -> Opening:
         opening = Opening(str(body.get("method") or "GET"), str(url["Path"]), str(url.get("RawQuery") or ""), pairs)
     except (KeyError, TypeError, AttributeError, orjson.JSONDecodeError) as error:
         raise ValueError(f"the opening message cannot be read: {error}") from error
-    if not opening.path.startswith("/") or any(each in text for text in (opening.method, opening.target) for each in "\r\n "):
-        raise ValueError("the opening message names no path")
+    words = (opening.method, opening.target, *(text for pair in pairs for text in pair))
+    if not opening.path.startswith("/") or " " in opening.method + opening.target or any(each in text for text in words for each in "\r\n"):
+        raise ValueError("the opening message is no request of one line and headers of one line each")
     return opening
