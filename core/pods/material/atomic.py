@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
+
+from pinnace.core.pods.material.trees import remove
 
 _DATA: Final = "..data"
 _DATA_NEW: Final = "..data_tmp"
@@ -142,6 +143,6 @@ def _tidy(volume: Path, current: str, files: Mapping[str, File]) -> None:
             continue
         if entry.is_dir(follow_symlinks=False):
             if entry.name.startswith(_HIDDEN):
-                shutil.rmtree(entry.path)
+                remove(Path(entry.path))
         elif entry.is_symlink():
             Path(entry.path).unlink()

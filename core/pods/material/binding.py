@@ -60,6 +60,8 @@ class Binding:
             raise ValueError(f"mountPropagation: expected {', '.join(_PROPAGATION)}, not {wish['mountPropagation']!r}")
         if propagation is Propagation.BIDIRECTIONAL and not is_privileged(container):
             raise ValueError("mountPropagation Bidirectional is for privileged containers only")
+        if wish.get("recursiveReadOnly") == "Enabled":
+            raise ValueError("recursiveReadOnly Enabled is not supported by this node: use IfPossible")
         inside = expand_strictly(str(wish["subPathExpr"]), known) if wish.get("subPathExpr") else str(wish.get("subPath") or "")
         source = volume.path
         if inside:

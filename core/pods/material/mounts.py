@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
@@ -55,15 +54,13 @@ class Mounts:
             _mount("", target, "", _BIND | _REMOUNT | _READONLY, "")
 
     def unmount(self, target: Path) -> None:
-        """Undo one mount; one in use goes as soon as nobody uses it, and is out of sight at once. Nothing happens when there is none.
-        Raises OSError."""
+        """Undo one mount: it is out of sight at once, and ends when nobody uses it any more; a server that is away holds up nobody.
+        Nothing happens when there is none. Raises OSError."""
         try:
-            _unmount(target, _UNMOUNT_NOFOLLOW)
+            _unmount(target, _UNMOUNT_NOFOLLOW | _DETACH)
         except OSError as error:
-            if error.errno in (errno.EINVAL, errno.ENOENT):
-                return
-            with contextlib.suppress(FileNotFoundError):
-                _unmount(target, _UNMOUNT_NOFOLLOW | _DETACH)
+            if error.errno not in (errno.EINVAL, errno.ENOENT):
+                raise
 
 
 def _mount(source: str, target: Path, kind: str, flags: int, options: str) -> None:

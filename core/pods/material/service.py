@@ -25,7 +25,7 @@ from pinnace.core.pods.material.mounts import Mounts
 from pinnace.core.pods.material.references import environment_needs, pull_secrets, uses
 from pinnace.core.pods.material.sources import Queries, SourceMissing, Sources
 from pinnace.core.pods.material.tokens import Tokens
-from pinnace.core.pods.material.volumes import Ready, Used, Volumes, used_volumes
+from pinnace.core.pods.material.volumes import Ready, Volumes, used_volumes
 from pinnace.core.pods.ports import Cgroups, Events, SpecRefused, VolumesNotReady
 from pinnace.core.pods.rules.credentials import credentials_in, matching
 from pinnace.core.pods.rules.dns import dns_of, read_resolv_conf
@@ -102,10 +102,6 @@ class PodMaterials:
             return uses(pod)
         except _UNREADABLE:
             return set()
-
-    async def used(self, pod: Pod) -> Sequence[Used]:
-        """What each emptyDir of the pod takes, beside its limit."""
-        return await asyncio.to_thread(lambda: list(self._volumes.used(pod)))
 
     async def mount(self, pod: Pod) -> None:
         with _volumes_not_ready():

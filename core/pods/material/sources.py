@@ -101,7 +101,7 @@ class Queries:
             logger.error("pods.query.failed object=%r", what, exc_info=error)
             error = SourceMissing(f"{what} cannot be had: {type(error).__name__}")
         known = self._failures.pop(key, None)
-        backoff = known.backoff if known is not None else Backoff(1.0, 60.0)
+        backoff = known.backoff if known is not None else Backoff(1.0, 120.0)
         self._failures[key] = _Failure(error, backoff, self._clock.now() + backoff.next())
         if len(self._failures) > FAILURES_BOUND:
             self._failures.popitem(last=False)

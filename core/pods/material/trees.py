@@ -157,31 +157,3 @@ def _allow(place: int, bits: int) -> None:
 def _path(place: int) -> str:
     """A path that is exactly what the descriptor is, whatever its name is by now."""
     return f"/proc/self/fd/{place}"
-
-
-def used_bytes(root: Path) -> int:
-    """What a tree takes of its disk, other file systems in it and what lies too deep left out."""
-    top = os.open(root, _FOLDER)
-    try:
-        return _used(top, os.fstat(top).st_dev, set(), 0)
-    finally:
-        os.close(top)
-
-
-def _used(folder: int, device: int, seen: set[int], depth: int) -> int:
-    total = 0
-    for name in os.listdir(folder):
-        with contextlib.suppress(OSError):  # somebody works in it
-            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if status.st_dev != device or status.st_ino in seen:
-                continue
-            if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
-                seen.add(status.st_ino)
-            total += status.st_blocks * 512
-            if stat.S_ISDIR(status.st_mode) and depth < _DEEPEST:
-                inner = os.open(name, _FOLDER, dir_fd=folder)
-                try:
-                    total += _used(inner, device, seen, depth + 1)
-                finally:
-                    os.close(inner)
-    return total

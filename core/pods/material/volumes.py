@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -40,14 +39,6 @@ class Ready(NamedTuple):
     readonly: bool = False
     is_content: bool = False
     is_device: bool = False
-
-
-class Used(NamedTuple):
-    """What an emptyDir takes, and its sizeLimit (0: none); bytes."""
-
-    volume: str
-    used: int
-    limit: int
 
 
 class Volumes:
@@ -185,16 +176,6 @@ class Volumes:
             await asyncio.to_thread(folder.mkdir, 0o750, parents=True, exist_ok=True)
             await run_mount(command)
         return Ready(folder, source.readonly)
-
-    def used(self, pod: Pod) -> Iterator[Used]:
-        """What each emptyDir takes. Blocks."""
-        for volume in pod.spec.get("volumes") or ():
-            if "emptyDir" not in volume:
-                continue
-            folder = self._folders.volume(pod.uid, kinds.EMPTY_DIR, str(volume.get("name", "")))
-            settings = volume["emptyDir"] or {}
-            with contextlib.suppress(FileNotFoundError):
-                yield Used(str(volume["name"]), trees.used_bytes(folder), whole(settings.get("sizeLimit")))
 
 
 def used_volumes(pod: Pod) -> list[Object]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -123,7 +122,7 @@ class Stop(BaseException):
     """The power goes."""
 
 
-STEPS = ("open", "mkdir", "rename", "symlink", "unlink", "chmod", "fchmod")
+STEPS = ("open", "mkdir", "rename", "symlink", "unlink", "chmod", "fchmod", "rmdir")
 
 
 def stopping(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
@@ -140,7 +139,6 @@ def stopping(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
 
     for name in STEPS:
         monkeypatch.setattr(os, name, guarded(getattr(os, name)))
-    monkeypatch.setattr(shutil, "rmtree", guarded(shutil.rmtree))
 
 
 @pytest.mark.parametrize("old", [None, files(color="red", gone="x", deep__a="1")])

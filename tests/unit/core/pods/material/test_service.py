@@ -183,14 +183,6 @@ async def test_an_empty_dirs_mode_is_its_users_once_it_is_used(world: Fakes) -> 
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-async def test_what_empty_dirs_take(world: Fakes) -> None:
-    pod = pod_with({"name": "disk", "emptyDir": {"sizeLimit": "1Ki"}}, {"name": "other", "emptyDir": {}})
-    await world.materials.mount(pod)
-    (volume(world, "empty-dir", "disk") / "file").write_bytes(b"x" * 10_000)
-    found = {each.volume: (each.used >= 10_000, each.limit) for each in await world.materials.used(pod)}
-    assert found == {"disk": (True, 1024), "other": (False, 0)}
-
-
 async def test_the_group_of_volumes(world: Fakes) -> None:
     group = os.getgid()
     volumes = ({"name": "disk", "emptyDir": {}}, {"name": "cm", "configMap": {"name": "app", "defaultMode": 0o400}})
@@ -383,6 +375,7 @@ async def test_mounts(world: Fakes, tmp_path: Path) -> None:
         ({"name": "disk", "mountPath": "/x", "mountPropagation": "Both"}, "mountPropagation"),
         ({"name": "disk", "mountPath": "/x", "mountPropagation": "Bidirectional"}, "privileged"),
         ({"name": "disk", "mountPath": "/x", "subPath": "../x"}, "subPath"),
+        ({"name": "disk", "mountPath": "/x", "readOnly": True, "recursiveReadOnly": "Enabled"}, "recursiveReadOnly"),
         ({"name": "disk", "mountPath": "/x", "subPathExpr": "$(NONE)"}, "NONE"),
     ],
 )
