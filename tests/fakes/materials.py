@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,11 @@ IMAGE = Image("sha256:1", ("docker.io/library/busybox:1",), (), 1)
 class FakeCgroups:
     """Implements Cgroups, without any."""
 
+    def __init__(self, above: str) -> None:
+        self._above = above
+
     def parent(self, pod: Pod) -> str:
-        return f"/kubepods/besteffort/pod{pod.uid}"
+        return f"{self._above}/pod{pod.uid}"
 
     def ensure(self, pod: Pod) -> None:
         pass
@@ -48,21 +51,22 @@ class FakeCgroups:
 class MaterialsWorld:
     """`cloud` holds what the cloud has, by key; tokens it gives to everybody who asks."""
 
-    def __init__(self, root: Path, mounts: Mounts, *, answer: Callable[[Envelope], Envelope] | None = None, **kubelet: Any) -> None:
+    def __init__(self, root: Path, mounts: Mounts, *, cgroup: str = "/kubepods/besteffort") -> None:
         self.root = root
+        self.cgroup = cgroup
         self.mounts = mounts
         self.clock = FakeClock()
         self.objects = FakeObjects()
         self.events = FakeEvents()
         self.cloud: dict[ResourceKey, Any] = {}
-        self.uplink = FakeUplink(answer or self.give)
+        self.uplink = FakeUplink(self.give)
         self.given = 0
         resolv = root / "resolv.conf"
         resolv.write_text("nameserver 192.168.4.1\nsearch lan\n")
         self.settings = EdgedSettings(
             root_directory=root / "kubelet",
             pod_logs_dir=root / "logs",
-            tailored_kubelet_config=KubeletSettings(resolv_conf=resolv, **kubelet),
+            tailored_kubelet_config=KubeletSettings(resolv_conf=resolv),
         )
         self.restart()
 
@@ -75,7 +79,7 @@ class MaterialsWorld:
             objects=self.objects,
             uplink=self.uplink,
             events=self.events,
-            cgroups=FakeCgroups(),
+            cgroups=FakeCgroups(self.cgroup),
             clock=self.clock,
             mounts=self.mounts,
         )
@@ -100,10 +104,12 @@ class MaterialsWorld:
     def folder(self, uid: str = "u-1") -> Path:
         return self.root / "kubelet/pods" / uid
 
-    async def config(self, pod: Pod, index: int = 0, *, attempt: int = 0, ips: tuple[str, ...] = ("10.88.0.7",)) -> ContainerConfig:
+    async def config(
+        self, pod: Pod, index: int = 0, *, attempt: int = 0, ips: tuple[str, ...] = ("10.88.0.7",), image: Image = IMAGE
+    ) -> ContainerConfig:
         sandbox = self.materials.sandbox_config(pod, 0)
         container = pod.all_containers[index]
-        return await self.materials.container_config(pod, container, attempt=attempt, image=IMAGE, pod_ips=ips, sandbox=sandbox)
+        return await self.materials.container_config(pod, container, attempt=attempt, image=image, pod_ips=ips, sandbox=sandbox)
 
 
 def secret_data(**texts: str) -> dict[str, str]:

@@ -72,7 +72,7 @@ def _mount_id(descriptor: int) -> str:
 @contextlib.contextmanager
 def opened(root: Path, inside: str, *, create_mode: int | None = None) -> Iterator[int]:
     """A descriptor (O_PATH) of what is at `inside` below `root`, links within it followed. With `create_mode`, folders that are missing
-    are made. Raises Escape when the way leads out, OSError when there is none."""
+    are made with that mode. Raises Escape when the way leads out, OSError when there is none."""
     if inside.startswith("/") or ".." in inside.split("/"):
         raise Escape(errno.EACCES, "expected a path within the volume, without '..'", inside)
     way = [os.open(root, os.O_PATH | os.O_CLOEXEC)]
@@ -118,9 +118,14 @@ def _step(folder: int, name: str, create_mode: int | None) -> int:
     except FileNotFoundError:
         if create_mode is None:
             raise
-    with contextlib.suppress(FileExistsError):
+    try:
         os.mkdir(name, create_mode, dir_fd=folder)
-    return os.open(name, _PLACE, dir_fd=folder)
+    except FileExistsError:  # somebody else was faster
+        return os.open(name, _PLACE, dir_fd=folder)
+    place = os.open(name, _PLACE, dir_fd=folder)
+    if stat.S_ISDIR(os.fstat(place).st_mode):
+        os.chmod(_path(place), create_mode)  # noqa: PTH101 - a descriptor's path, whatever the umask
+    return place
 
 
 def give(root: Path, group: int, *, readonly: bool = False, only_if_root_differs: bool = False) -> None:

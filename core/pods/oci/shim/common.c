@@ -117,6 +117,7 @@ pid_t spawn_crun(const struct options *o, const char *log, int in, int out, int 
         write_file(dir, log, problem, false);
         _exit(125);
     }
+    umask(0022); /* the folders crun makes for mounts are for every user of the container */
     const char *list[40] = {o->crun, "--root", o->crun_root, "--log", target};
     int count = 5;
     if (o->systemd) list[count++] = "--systemd-cgroup";

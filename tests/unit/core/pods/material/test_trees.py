@@ -63,9 +63,9 @@ def test_nowhere(volume: Path, inside: str, error: type[OSError]) -> None:
 
 
 def test_what_is_missing_is_made_within(volume: Path) -> None:
-    with opened(volume, "new/deep", create_mode=0o750) as place:
-        assert stat.S_ISDIR(os.fstat(place).st_mode)
-    assert (volume / "new/deep").is_dir()
+    with opened(volume, "new/deep", create_mode=0o2777) as place:
+        assert stat.S_IMODE(os.fstat(place).st_mode) == 0o2777
+    assert stat.S_IMODE((volume / "new").stat().st_mode) == 0o2777
     with pytest.raises(Escape), opened(volume, "up/new", create_mode=0o750):
         pass
     with opened(volume, "dangling/x", create_mode=0o750):
