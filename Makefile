@@ -3,6 +3,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := .build/ready
+MAPPER := .build/images/traffic-light.tar
 PACKAGES := pinnace.core pinnace.ext pinnace.cloud pinnace.mappers
 
 .PHONY: demo test check dev bench fuzz soak freeze machine annotate clean
@@ -28,10 +29,15 @@ $(STAMP): pyproject.toml setup.py build/setup.sh $(wildcard ext/*_py.py ext/*_c.
 
 dev: $(STAMP)
 
-demo: $(STAMP)
+demo: $(STAMP) $(MAPPER)
 	@$(VENV)/bin/pinnace up $(ARGS)
 
-test: $(STAMP)
+# The mapper's container image, built anew when what goes into it has changed.
+$(MAPPER): packaging/mapper_image.py packaging/mapper.spec packaging/entry_light.py $(wildcard mappers/*/*.py core/base/*.py core/base/*/*.py ext/*.py) | $(STAMP)
+	@echo "building the mapper's image"
+	@$(PY) packaging/mapper_image.py $@
+
+test: $(STAMP) $(MAPPER)
 	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: $(STAMP)

@@ -3,7 +3,7 @@
 store ── sync ──┐
   └─ outbox ── link ── (the cloud)
 twins ── bus ── (mappers)
-node
+pods ── (containers)        node
 streams ── (the cloud, and root on this machine)
 """
 
@@ -14,11 +14,14 @@ import contextlib
 import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING
 
 from pinnace.core.base.aio.backoff import Backoff
 from pinnace.core.base.aio.supervise import supervise
 from pinnace.core.base.contract.envelopes import Group
+from pinnace.core.base.contract.keys import NodeName
 from pinnace.core.base.observe.health import Health
+from pinnace.core.base.settings.edged import EdgedSettings
 from pinnace.core.eventbus.service import EventBus
 from pinnace.core.hub.service import HubLink
 from pinnace.core.meta.inventory import InventoryReport
@@ -30,6 +33,9 @@ from pinnace.core.settings import EdgeCoreSettings
 from pinnace.core.stream.service import StreamService
 from pinnace.core.stream.shelf import NoPods, StoredShelf
 from pinnace.core.twins.service import TwinService
+
+if TYPE_CHECKING:
+    from pinnace.core.pods.host import PodNode
 
 logger = logging.getLogger(__name__)
 
@@ -57,15 +63,16 @@ async def running(settings: EdgeCoreSettings) -> AsyncIterator[HubLink]:
         )
         twins = TwinService(node, store=store, objects=store, outbox=store.outbox, uplink=link, bus=bus)
         reader = Reader(cloud=modules.edge_hub.websocket.endpoint.host)
-        status = NodeService(modules.edged, node, uplink=link, objects=store, health=health, reader=reader)
+        pods = _pods(modules.edged, node, store, link, reader) if modules.edged.runs_pods else None
+        status = NodeService(modules.edged, node, uplink=link, objects=store, health=health, reader=reader, host=pods)
 
         streams = StreamService(
             modules.edge_stream,
             modules.edged,
             node,
             hub_host=modules.edge_hub.websocket.endpoint.host,
-            runtime=None,
-            book=NoPods(),
+            runtime=pods.containers if pods is not None else None,
+            book=pods if pods is not None else NoPods(),
             shelf=StoredShelf(node, store, twins.entries),
             health=health,
             certificate=link.certificate,
@@ -77,6 +84,9 @@ async def running(settings: EdgeCoreSettings) -> AsyncIterator[HubLink]:
         link.deliver(Group.USER, bus.handle)
         for kind in ("device", "devicemodel"):
             sync.on_change(kind, twins.changed)
+        if pods is not None:
+            for kind in pods.kinds:
+                sync.on_change(kind, pods.changed)
         link.on_connected(InventoryReport(store, link).connected)
         link.on_connected(bus.cloud_connected)
         link.on_connected(streams.tunnel.cloud_connected)
@@ -86,6 +96,8 @@ async def running(settings: EdgeCoreSettings) -> AsyncIterator[HubLink]:
 
         await twins.start()
         services: dict[str, Callable[[], Awaitable[None]]] = {"twins": twins.run, "node": status.run, "streams": streams.run}
+        if pods is not None:
+            services["pods"] = pods.run
         if modules.event_bus.enable:
             services["bus"] = bus.run
         if modules.edge_hub.enable:
@@ -99,6 +111,27 @@ async def running(settings: EdgeCoreSettings) -> AsyncIterator[HubLink]:
                 yield link
         finally:
             await _cancelled(reversed(tasks))
+
+
+def _pods(settings: EdgedSettings, node: NodeName, store: Store, link: HubLink, reader: Reader) -> PodNode:
+    """Imported here: a node of devices only does without."""
+    from pinnace.core.pods.host import PodNode
+
+    machine = reader.machine()
+
+    def addresses() -> list[str]:
+        address = reader.address(settings.node_ip)
+        return [address] if address else []
+
+    return PodNode(
+        settings,
+        node,
+        capacity={"cpu": str(machine.cpus), "memory": str(machine.memory), "ephemeral-storage": str(machine.disk)},
+        addresses=addresses,
+        objects=store,
+        uplink=link,
+        outbox=store.outbox,
+    )
 
 
 @contextlib.asynccontextmanager

@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from pinnace.cloud.local import pods
     from pinnace.cloud.local import record as records
     from pinnace.cloud.local.places import Places
 
@@ -33,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
             raise PinnaceError("these do not end: " + ", ".join(f"{each.name} {each.pid}" for each in left))
         print("ended " + ", ".join(f"{each.name} {each.pid}" for each in ended))
         places.record.unlink(missing_ok=True)
+    pods.end(places)  # an `up` that was killed could not
     if args.purge and places.folder.exists():
         if not places.lock.exists():
             raise ConfigError(f"--purge: {places.folder} does not look like a folder of `pinnace up`; remove it yourself")

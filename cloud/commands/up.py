@@ -1,5 +1,7 @@
 """Start all of Pinnace on this machine and show the traffic light: broker, Kubernetes API, cloudcore, an edge, the GPIO mapper.
 
+As root the mapper runs in a pod, from the sample's Deployment as it stands; otherwise, or with --mapper process, as a process of its own.
+
 It stays in the foreground; Ctrl-C, or `pinnace down` in another terminal, ends everything. What it keeps is below --dir: data, logs,
 configuration files and a kubeconfig. Ports that are busy are chosen around.
 
@@ -53,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--port", choices=["auto", "real", "simulated"], default="auto", help="the lamps' pins; auto: real on a Raspberry Pi"
     )
     parser.add_argument(
+        "--mapper", choices=["auto", "pod", "process"], default="auto", help="how the mapper runs; auto: in a pod where that can be"
+    )
+    parser.add_argument(
         "--mqtt-port", type=int, default=1883, metavar="PORT", help="where a broker may be; without one it gets one (%(default)s)"
     )
     parser.add_argument(
@@ -93,12 +98,35 @@ async def _until_asked(work: Coroutine[Any, Any, int]) -> int:
         return 0 if asked else 1
 
 
+def _in_pod(args: argparse.Namespace) -> bool:
+    """Whether the mapper runs in a pod; says why not when nobody asked for a process. Raises ConfigError."""
+    from pinnace.cloud.local import pods
+
+    reason = pods.obstacle() if args.mapper != "process" else ""
+    if reason and args.mapper == "pod":
+        raise ConfigError(f"--mapper pod: {reason}")
+    if reason:
+        say(f"note: the mapper runs as a process, not in a pod: {reason}")
+    return args.mapper != "process" and not reason
+
+
 async def _once(args: argparse.Namespace) -> int:
     from pinnace.cloud.local.script import Script
     from pinnace.cloud.local.stack import Options, Stack
 
     folder = args.dir or Path(tempfile.mkdtemp(prefix="pinnace-up-"))
-    stack = Stack(Options(folder, advertise=args.advertise, usual_ports=False, relayed=True, pins=args.port, log_level=args.log_level), say)
+    stack = Stack(
+        Options(
+            folder,
+            advertise=args.advertise,
+            usual_ports=False,
+            relayed=True,
+            in_pod=_in_pod(args),
+            pins=args.port,
+            log_level=args.log_level,
+        ),
+        say,
+    )
     try:
         async with stack.running(), _watched(stack) as (journal, mqtt):
             await _or_broken(stack, Script(stack, journal, mqtt, say).run())
@@ -124,7 +152,17 @@ async def _show(args: argparse.Namespace) -> int:
     from pinnace.cloud.local.stack import Options, Stack
 
     folder = args.dir or default_folder()
-    stack = Stack(Options(folder, advertise=args.advertise, pins=args.port, mqtt_port=args.mqtt_port, log_level=args.log_level), say)
+    stack = Stack(
+        Options(
+            folder,
+            advertise=args.advertise,
+            in_pod=_in_pod(args),
+            pins=args.port,
+            mqtt_port=args.mqtt_port,
+            log_level=args.log_level,
+        ),
+        say,
+    )
     try:
         async with stack.running(), _watched(stack) as (journal, _):
             for line in _greeting(stack, args.dir):
@@ -150,7 +188,8 @@ def _greeting(stack: Stack, folder: Path | None) -> list[str]:
         f"  kubectl patch device {DEVICE} --type json \\",
         """  -p '[{"op":"add","path":"/spec/properties/0/desired/value","value":"ON"}]'""",
         f"  kubectl get device {DEVICE} -o yaml",
-        "  kubectl get nodes -o wide",
+        "  kubectl get nodes,pods -o wide",
+        *(["  kubectl logs deployment/traffic-light"] if stack.pods is not None else []),
         f"  {program()} status{where}",
     ]
     if stack.is_advertised:
@@ -194,7 +233,7 @@ async def _watched(stack: Stack) -> AsyncIterator[tuple[Journal, MqttWatch]]:
             group.create_task(each)
             for each in (
                 mqtt.run(),
-                watchers.watch_pins(str(stack.pin_socket), LAMPS, journal),
+                watchers.watch_pins(stack.pin_socket, LAMPS, journal),
                 watchers.watch_devices(stack.api, NAMESPACE, DEVICE, journal),
             )
         ]

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from pinnace.cloud.local.places import Places
+from pinnace.cloud.local.pods import PodFolders
 from pinnace.cloud.local.ports import LOOPBACK, Ports, listen_address
 from pinnace.cloud.ports import Object
 from pinnace.core.base.errors import ConfigError
@@ -51,8 +52,8 @@ def cloudcore(ports: Ports, places: Places, kubeconfig: Path, *, advertise: str 
     }
 
 
-def edgecore(ports: Ports, places: Places, node: str, token: str) -> Object:
-    """edgecore.yaml of a node that is labelled with its own name, as the samples select it."""
+def edgecore(ports: Ports, places: Places, node: str, token: str, pods: PodFolders | None) -> Object:
+    """edgecore.yaml of a node that is labelled with its own name, as the samples select it. Without `pods` it is one of devices only."""
     certs = places.data / "edge" / "certs"
     return {
         "apiVersion": "edgecore.config.kubeedge.io/v1alpha2",
@@ -72,7 +73,8 @@ def edgecore(ports: Ports, places: Places, node: str, token: str) -> Object:
                 "hostnameOverride": node,
                 "nodeLabels": {"hostname": node},
                 "controlSocket": str(places.control_socket()),
-                "tailoredKubeletConfig": {"readOnlyPort": ports.read_only},
+                "tailoredKubeletConfig": {"readOnlyPort": ports.read_only, **(pods.kubelet if pods else {})},
+                **(pods.settings if pods else {"runPods": False}),
             },
             "eventBus": {"mqttMode": 2, "mqttServerExternal": f"tcp://{LOOPBACK}:{ports.mqtt}"},
         },

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 from pinnace.cloud.kube.access import load_access
 from pinnace.cloud.kube.api import HttpKubeApi
 from pinnace.cloud.kube.resources import DEVICES, NODES, SECRETS
-from pinnace.cloud.local import configs
+from pinnace.cloud.local import configs, pods
 from pinnace.cloud.local import record as records
 from pinnace.cloud.local.children import Child
 from pinnace.cloud.local.places import Places, samples
@@ -45,12 +45,14 @@ _LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 @dataclass(frozen=True, slots=True)
 class Options:
     """`advertise` is an IPv4 address under which other machines reach this one; `usual_ports` takes free ones without a word when false;
-    `relayed` puts a relay between edge and cloud; `pins` is auto, real or simulated."""
+    `relayed` puts a relay between edge and cloud; `in_pod` runs the mapper as the sample's Deployment says, else it is a process; `pins` is
+    auto, real or simulated."""
 
     folder: Path
     advertise: str = ""
     usual_ports: bool = True
     relayed: bool = False
+    in_pod: bool = False
     pins: str = "auto"
     mqtt_port: int = MQTT_PORT
     log_level: str = "info"
@@ -63,7 +65,8 @@ class Stack:
         self.places = Places.below(options.folder)
         self.relay: Relay | None = None
         self.token = ""
-        self.pin_socket = self.places.folder
+        self.pods = pods.PodFolders.of(self.places) if options.in_pod else None
+        self.pin_socket = ""
         self._options = options
         self._say = say
         self._children: list[Child] = []
@@ -115,7 +118,7 @@ class Stack:
             stack.enter_context(self._owned())
             self._say(f"kept in    {self.places.folder}, logs in {self.places.logs.name}/")
             self._choose_ports()
-            self.pin_socket = self.places.pin_socket()
+            self.pin_socket = self.pods.pin_socket if self.pods else str(self.places.pin_socket())
             stack.push_async_callback(self._stop)
             await self._start(stack)
             yield
@@ -135,6 +138,7 @@ class Stack:
             if left is not None and left.alive:
                 self._say("ending what an earlier run left: " + ", ".join(f"{each.name} {each.pid}" for each in left.alive))
                 records.end(left)
+            pods.end(self.places)
             try:
                 yield
             finally:
@@ -165,8 +169,10 @@ class Stack:
             await self.relay.cut()
         for each in reversed(self._children):
             await each.stop()
-        if self.pin_socket.parent != self.places.folder:
-            shutil.rmtree(self.pin_socket.parent, ignore_errors=True)
+        if self.pods is not None:
+            await asyncio.to_thread(pods.end, self.places)
+        elif self.pin_socket and Path(self.pin_socket).parent != self.places.folder:
+            shutil.rmtree(Path(self.pin_socket).parent, ignore_errors=True)
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         places, level = self.places, ["--log-level", self._options.log_level]
@@ -194,20 +200,43 @@ class Stack:
         if self._options.relayed:
             self.relay = Relay(self.ports.link, self.ports.hub)
             await self.relay.mend()
-        configs.write_yaml(edge_config, configs.edgecore(self.ports, places, NODE, self.token))
+        if self.pods is not None:
+            await self._patiently("the mapper's image", self.pods.offer_mapper(self.ports.mqtt, self._options.pins))
+        configs.write_yaml(edge_config, configs.edgecore(self.ports, places, NODE, self.token, self.pods))
         await self._child("edgecore", command_line("edgecore", "--config", str(edge_config), *level))
         await self._patiently(f"node {NODE} to become Ready", self._until_node_ready())
         sample = samples("traffic-light")
         for name in ("model.yaml", "instance.yaml"):
             await self._apply(name, configs.manifest(sample / name))
+        if self.pods is not None:
+            await self._apply("deployment.yaml", configs.manifest(sample / "deployment.yaml"))
+            await self._mapper_in_pod()
+        else:
+            await self._mapper(sample / "model.yaml")
+
+    async def _mapper(self, model: Path) -> None:
+        """The mapper as a process of its own."""
         await self._child(
             "mapper",
             command_line(
-                "mapper", "gpio", "--device", f"{NAMESPACE}/{DEVICE}", "--profile", str(sample / "model.yaml"), "--numbering", "wiringpi",
-                "--mqtturl", f"tcp://{LOOPBACK}:{self.ports.mqtt}", "--port", self._options.pins,
-                "--pin-socket", str(self.pin_socket), *level,
+                "mapper", "gpio", "--device", f"{NAMESPACE}/{DEVICE}", "--profile", str(model), "--numbering", "wiringpi",
+                "--mqtturl", f"tcp://{LOOPBACK}:{self.ports.mqtt}", "--port", self._options.pins, "--pin-socket", self.pin_socket,
+                "--log-level", self._options.log_level,
             ),
         )  # fmt: skip
+
+    async def _mapper_in_pod(self) -> None:
+        began = time.monotonic()
+        name = await self._patiently("the mapper's pod to be ready", self._until_pod_ready())
+        self._say(f"pod        {name}, ready after {time.monotonic() - began:.1f} s")
+
+    async def _until_pod_ready(self) -> str:
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                return await pods.until_ready(self.api, NAMESPACE)
+        except TimeoutError:
+            said = await pods.waiting_for(self.api, NAMESPACE)
+            raise PinnaceError(f"the mapper's pod is not ready after {WAIT_SECONDS:g} s: {said}") from None
 
     async def _child(self, name: str, command: list[str], *, says_ready: bool = True, is_ready: Callable[[], bool] = lambda: True) -> None:
         child = Child(name, command, self.places.log(name), says_ready=says_ready, is_ready=is_ready)

@@ -1,7 +1,7 @@
 """Report what processes of Pinnace really use: PSS, RSS and USS from /proc/PID/smaps_rollup, in MB (10^6 bytes).
 
-Without `--pid`, all running processes of Pinnace and every mosquitto are listed. PSS counts a page shared by n processes as
-1/n, so the sum over the processes of a node is what the node would free."""
+Without `--pid`, all running processes of Pinnace, what supervises containers and every mosquitto are listed; what runs in containers is
+not. PSS counts a page shared by n processes as 1/n, so the sum over the processes of a node is what the node would free."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 SUMMARY = "memory of the running processes"
 
 PROC = Path("/proc")
+_BESIDE = frozenset({"mosquitto", "pinnace-shim"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ def read(pid: int) -> Memory:
 
 
 def name_of(pid: int) -> str:
-    """What the process is called: the sub-command for ours, the program otherwise, "" for everything that is not of a node."""
+    """What the process is called: the sub-command for ours, the program for what supervises containers and for the broker, "" for
+    everything that is not of a node."""
     words = [each.decode(errors="replace") for each in (PROC / str(pid) / "cmdline").read_bytes().split(b"\0") if each]
     if not words:
         return ""
@@ -50,7 +52,7 @@ def name_of(pid: int) -> str:
         is_ours = programs[position] == "pinnace" or word == "pinnace.core.base.cli"
         if is_ours and position + 1 < len(words) and not words[position + 1].startswith("-"):
             return " ".join(["pinnace", *(each for each in words[position + 1 : position + 3] if not each.startswith("-"))])
-    return programs[0] if programs[0] == "mosquitto" else ""
+    return programs[0] if programs[0] in _BESIDE else ""
 
 
 def running() -> list[int]:

@@ -29,15 +29,19 @@ BROKER = ("127.0.0.1", 1883)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-e", "--cloudcore-ipport", required=True, metavar="HOST[:PORT]", help="cloudcore's hub; port 10000 if not given")
     parser.add_argument("-s", "--certport", type=int, default=10002, metavar="PORT", help="cloudcore's bootstrap port (%(default)s)")
-    parser.add_argument("--tunnelport", type=int, metavar="PORT", help="cloudcore's tunnel for logs and commands (10004)")
+    parser.add_argument(
+        "--tunnelport", type=int, default=10004, metavar="PORT", help="cloudcore's tunnel, for logs and the like (%(default)s)"
+    )
     parser.add_argument("-t", "--token", metavar="TOKEN", help="the join token; better from PINNACE_TOKEN or --token-file than from here")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="a file that holds the join token")
     parser.add_argument("-i", "--edgenode-name", default="", metavar="NAME", help="the node's name (default: this machine's)")
     parser.add_argument("-l", "--labels", default="", metavar="KEY=VALUE,...", help="the Node's labels")
-    parser.add_argument("--mqtt", metavar="URL", help="an MQTT broker to use (default: the one on port 1883, or one of our own)")
     parser.add_argument(
-        "--root", type=Path, default=Path("/"), metavar="DIR", help="etc/kubeedge and var/lib/kubeedge go below it (%(default)s)"
+        "-p", "--remote-runtime-endpoint", default="", metavar="URL", help="unix:///run/containerd/containerd.sock, say (default: built in)"
     )
+    parser.add_argument("--cgroupdriver", choices=["cgroupfs", "systemd"], default="cgroupfs", help="%(default)s")
+    parser.add_argument("--mqtt", metavar="URL", help="an MQTT broker to use (default: the one on port 1883, or one of our own)")
+    parser.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="everything is kept below it (%(default)s)")
     parser.add_argument("--force", action="store_true", help="replace an edgecore.yaml and certificates that are there already")
     parser.add_argument("--run", action="store_true", help="go on as the edge, in the foreground")
     parser.add_argument("--log-level", default="warning", choices=["debug", "info", "warning", "error"], help="%(default)s")
@@ -65,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
     finally:
         fresh.unlink(missing_ok=True)
     start = ["edgecore", "--config", str(config)]
+    if os.geteuid() != 0:
+        print("note: without root this node runs devices only, no pods", flush=True)
     if not args.run:
         print(f"joined as {node}; start the edge with: {program()} {shlex.join(start)}")
         return 0
@@ -102,16 +108,42 @@ def configuration(args: argparse.Namespace, node: str) -> dict[str, Any]:
                 "tlsCertFile": str(certs / "certs/server.crt"),
                 "tlsPrivateKeyFile": str(certs / "certs/server.key"),
             },
-            "edgeStream": {"server": f"{host}:{args.tunnelport or 10004}"},
-            "edged": {"hostnameOverride": node, **({"nodeLabels": labels} if labels else {}), **_below(args.root)},
+            "edged": {"hostnameOverride": node, **({"nodeLabels": labels} if labels else {}), **_pods(args, node)},
+            "edgeStream": {"server": f"{host}:{args.tunnelport}"},
             "eventBus": _broker(args.mqtt),
         },
     }
 
 
-def _below(root: Path) -> dict[str, Any]:
-    """What else goes below --root."""
-    return {"controlSocket": str(root.absolute() / "run/pinnace/control.sock")} if root != Path("/") else {}
+def _pods(args: argparse.Namespace, node: str) -> dict[str, Any]:
+    """Where pods are kept: in the usual places, or below another root, in a cgroup of their own then. Without root there are none."""
+    root: Path = args.root.absolute()
+    socket_place = {"controlSocket": str(root / "run/pinnace/control.sock")} if root != Path("/") else {}
+    if os.geteuid() != 0:
+        return {"runPods": False, **socket_place}
+    kubelet: dict[str, Any] = {}
+    if args.remote_runtime_endpoint:
+        kubelet["containerRuntimeEndpoint"] = args.remote_runtime_endpoint
+    if args.cgroupdriver != "cgroupfs":
+        kubelet["cgroupDriver"] = args.cgroupdriver
+    if root == Path("/"):
+        return {"tailoredKubeletConfig": kubelet} if kubelet else {}
+    return {
+        "rootDirectory": str(root / "var/lib/kubelet"),
+        "podLogsDir": str(root / "var/log/pods"),
+        **socket_place,
+        "builtinRuntime": {
+            "rootDir": str(root / "var/lib/pinnace"),
+            "runDir": str(root / "run/pinnace"),
+            "importDir": str(root / "var/lib/pinnace/import"),
+        },
+        "tailoredKubeletConfig": {
+            **kubelet,
+            "cgroupRoot": f"/pinnace-{node}",
+            "staticPodPath": str(root / "etc/kubeedge/manifests"),
+            "readOnlyPort": 0,
+        },
+    }
 
 
 def _broker(url: str | None) -> dict[str, Any]:

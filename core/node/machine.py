@@ -66,15 +66,19 @@ class Reader:
         )
 
     def load(self, wanted_address: str = "") -> Load:
-        """`wanted_address` is taken as it is; "" looks for the address of the default route, else of the way to the cloud."""
+        """`wanted_address` as in `address`."""
         disk = os.statvfs(self._root)
         return Load(
             memory_available=self._memory("MemAvailable"),
             disk_free=disk.f_bavail / disk.f_blocks if disk.f_blocks else 1.0,
             inodes_free=disk.f_favail / disk.f_files if disk.f_files else 1.0,
             tasks_free=self._tasks_free(),
-            address=wanted_address or _own_address(self._cloud),
+            address=self.address(wanted_address),
         )
+
+    def address(self, wanted: str = "") -> str:
+        """`wanted` as it is; for "" the address of the default route, else of the way to the cloud, "" without a network."""
+        return wanted or _own_address(self._cloud)
 
     def _text(self, path: str) -> str:
         try:

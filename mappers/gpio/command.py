@@ -19,6 +19,7 @@ from pinnace.mappers.sdk import profile, runner
 
 SUMMARY = "lamps on GPIO pins: the traffic light"
 SOCKET_VARIABLE = "PINNACE_PIN_SOCKET"
+PORT_VARIABLE = "PINNACE_PIN_PORT"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="whose numbers the pins have (default: what the model says, else wiringpi)",
     )
     parser.add_argument("--active-low", action="store_true", help="a lamp shines while its pin is low")
-    parser.add_argument("--port", choices=["auto", "real", "simulated"], default="auto", help="auto: real on a Raspberry Pi")
+    parser.add_argument(
+        "--port",
+        choices=["auto", "real", "simulated"],
+        default=os.environ.get(PORT_VARIABLE, "auto"),
+        help=f"auto: real on a Raspberry Pi (default: {PORT_VARIABLE} in the environment, else auto)",
+    )
     parser.add_argument(
         "--pin-socket",
         default=os.environ.get(SOCKET_VARIABLE, ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import io
 import json
@@ -25,6 +26,13 @@ class UnpackedImages:
         self.holders: dict[str, str] = {}
         for name, image in images.items():
             self._add(name, image)
+
+    async def start(self) -> None: ...
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    async def close(self) -> None: ...
 
     def _add(self, name: str, image: BuiltImage) -> None:
         config = json.loads(image.config.read()).get("config", {})

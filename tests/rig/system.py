@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from rig.kube import DEVICES, KubeClient
+from rig.podplaces import PodPlaces
 from rig.processes import Child, free_port, pinnace, until_listening
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,10 +27,12 @@ DEVICE = "traffic-light-instance-01"
 class System:
     """`start` brings everything up in order; every process may then be killed and started again by the test."""
 
-    def __init__(self, folder: Path, *, edge_program: list[str] | None = None) -> None:
+    def __init__(self, folder: Path, *, edge_program: list[str] | None = None, pods: PodPlaces | None = None) -> None:
         self.folder = folder
+        self.pods = pods
         self.mqtt_port, self.api_port, self.hub_port, self.https_port, self.tunnel_port = (free_port() for _ in range(5))
-        self.control_socket = Path(tempfile.gettempdir()) / f"pinnace-{os.getpid()}-{self.tunnel_port}.sock"
+        own_socket = Path(tempfile.gettempdir()) / f"pinnace-{os.getpid()}-{self.tunnel_port}.sock"
+        self.control_socket = pods.control_socket if pods else own_socket
         self.link_port = self.hub_port
         """Where the edge finds the hub; a test that cuts the line sets the port of its proxy before `start`."""
         self.kubeconfig = folder / "admin.kubeconfig"
@@ -130,7 +133,7 @@ class System:
                         "hostnameOverride": NODE,
                         "nodeLabels": {"hostname": NODE},
                         "controlSocket": str(self.control_socket),
-                        "tailoredKubeletConfig": {"readOnlyPort": 0},
+                        **(self.pods.settings if self.pods else {"runPods": False, "tailoredKubeletConfig": {"readOnlyPort": 0}}),
                     },
                     "eventBus": {"mqttMode": 2, "mqttServerExternal": f"tcp://127.0.0.1:{self.mqtt_port}"},
                 },

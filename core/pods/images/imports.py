@@ -54,15 +54,24 @@ class Imports:
     def on_import(self, listener: Callable[[Imported], None]) -> None:
         self._listeners.append(listener)
 
-    async def look(self) -> None:
-        """Import what is new, one after the other. Does not raise for a bad archive or folder."""
+    def is_waiting(self) -> bool:
+        """Whether archives lie in the folder; blocks. For before the first look."""
+        try:
+            return any(path.name.endswith(ENDINGS) for path in self._folder.iterdir())
+        except OSError:
+            return False
+
+    async def look(self) -> bool:
+        """Import what is new, one after the other; whether something new is there that may still be written to. Does not raise for a bad
+        archive or folder."""
         try:
             found = await asyncio.to_thread(self._scan)
         except OSError as error:
             logger.warning("images.import.folder folder=%s reason=%s", self._folder, error)
-            return
+            return False
         for path, mark in found:
             await self._one(path, mark)
+        return len(self._seen) > len(found)
 
     def _scan(self) -> list[tuple[Path, Mark]]:
         """New or changed archives that nobody writes to any more: old enough, or the same as when last looked at."""

@@ -23,7 +23,17 @@ class ImageConfig:
 
 
 class ImageStore(Images, Protocol):
-    """The built-in runtime's images: unpacked layers on this machine's disk."""
+    """The built-in runtime's images: unpacked layers on this machine's disk. The runtime starts, runs and closes it."""
+
+    async def start(self) -> None:
+        """Raises RuntimeFailed."""
+        ...
+
+    async def run(self) -> None:
+        """For ever: import archives, throw away what is left over."""
+        ...
+
+    async def close(self) -> None: ...
 
     def config(self, image_id: str) -> ImageConfig:
         """Raises RuntimeFailed when there is no such image."""

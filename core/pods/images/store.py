@@ -25,7 +25,7 @@ from pinnace.core.base.aio.clock import Clock, LoopClock
 from pinnace.core.base.runtime import Credential, DiskUsage, Image, Progress, PullFailed, RuntimeFailed
 from pinnace.core.base.settings.edged import BuiltinRuntimeSettings
 from pinnace.core.pods.images.children import Children
-from pinnace.core.pods.images.imports import Imported, Imports
+from pinnace.core.pods.images.imports import SETTLED_SECONDS, Imported, Imports
 from pinnace.core.pods.images.index import Index, StoredImage
 from pinnace.core.pods.images.layout import Layout, write_durably
 from pinnace.core.pods.images.records import ImageConfig
@@ -99,6 +99,7 @@ class BuiltinImages:
         self._held: dict[str, str] = {}
         self._used: dict[str, float] = {}
         self._used_written: dict[str, float] = {}
+        self._imported = asyncio.Event()
         self._imports = Imports(settings.import_dir, self._layout, self._import, self._clock)
 
     async def start(self) -> None:
@@ -109,14 +110,18 @@ class BuiltinImages:
             raise RuntimeFailed(
                 f"the image store in {self._layout.root} cannot be opened: {error.strerror}; check rootDir of builtinRuntime"
             ) from error
+        if not await asyncio.to_thread(self._imports.is_waiting):
+            self._imported.set()
 
     async def run(self) -> None:
         """For ever."""
         await self._collect(LEFTOVER_SECONDS)
         housed = self._clock.now()
         while True:
-            await self._imports.look()
-            await self._clock.sleep(IMPORT_SECONDS)
+            is_unsettled = await self._imports.look()
+            if not is_unsettled:
+                self._imported.set()
+            await self._clock.sleep(SETTLED_SECONDS if is_unsettled else IMPORT_SECONDS)
             if self._clock.now() - housed >= HOUSE_SECONDS:
                 housed = self._clock.now()
                 await self._note_use()
@@ -146,6 +151,7 @@ class BuiltinImages:
     async def pull(self, reference: str, credentials: Sequence[Credential] = (), *, progress: Progress | None = None) -> Image:
         """As `Images.pull`; an image that was imported from an archive is as new as it gets and is given at once."""
         name = str(parse(reference))
+        await self._imported.wait()  # what lies in the folder at the start need not be fetched
         local = self._find(reference)
         if local is not None and local.is_pinned:
             return self._public(local)

@@ -83,6 +83,7 @@ class OciRuntime:
             if self._problem:
                 return
             try:
+                await self._images.start()
                 await self._shims.prepare()
                 await asyncio.to_thread(self._sandboxes.load)
                 await self._containers.load()
@@ -100,14 +101,15 @@ class OciRuntime:
         )
 
     async def run(self) -> None:
-        """Ends are seen by pidfd as they come; this waits for what was missing at the start."""
+        """Ends are seen by pidfd as they come; this waits for what was missing at the start, and lets the images run."""
         while not self._is_loaded:
             await self._take_up()
             if not self._is_loaded:
                 await asyncio.sleep(_NETWORK_LOOK_SECONDS)
-        await asyncio.get_running_loop().create_future()
+        await self._images.run()
 
     async def close(self) -> None:
+        await self._images.close()
         self._containers.close()
         self._meter.close()
 

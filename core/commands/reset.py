@@ -1,0 +1,113 @@
+"""End every pod of this node: its containers, mounts, networks and cgroups. The edge itself must not run.
+
+With --pods-only that is all. Otherwise the machine stops being a node as well: database, certificates and configuration are removed; images
+and logs stay. The Node object stays in the cloud until somebody deletes it there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pinnace.core.base.errors import ConfigError, PinnaceError, RefusedError
+from pinnace.core.base.observe import logs
+
+if TYPE_CHECKING:
+    from pinnace.core.settings import EdgeCoreSettings
+
+SUMMARY = "end all pods; stop being a node"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, default=Path("/etc/kubeedge/config/edgecore.yaml"), metavar="PATH", help="edgecore.yaml (%(default)s)"
+    )
+    parser.add_argument("--pods-only", action="store_true", help="go on being a node")
+    parser.add_argument("--force", action="store_true", help="do not ask")
+    parser.add_argument("--log-level", default="warning", choices=["debug", "info", "warning", "error"], help="%(default)s")
+
+
+def run(args: argparse.Namespace) -> int:
+    from pinnace.core.base.settings.loader import load
+    from pinnace.core.settings import EdgeCoreSettings
+
+    logs.configure(args.log_level)
+    if not args.config.exists():
+        raise ConfigError(f"{args.config} is not there: this machine is no node, or --config names its file")
+    settings = load(args.config, EdgeCoreSettings)
+    _refuse_while_running(settings.database.data_source)
+    if not args.pods_only and not args.force and not _agreed(settings):
+        print("nothing was changed")
+        return 1
+    ended = 0
+    if settings.modules.edged.runs_pods:
+        if os.geteuid() != 0:
+            raise ConfigError("ending pods needs root")
+        ended = asyncio.run(_end_pods(settings))
+    print(f"ended {ended} pod{'s' * (ended != 1)}")
+    if not args.pods_only:
+        for each in _node_files(settings, args.config):
+            each.unlink(missing_ok=True)
+        print(f"{settings.node} is no node any more; delete it in the cloud as well: kubectl delete node {settings.node}")
+    return 0
+
+
+def _refuse_while_running(database: Path) -> None:
+    """The edge holds a lock beside its database for as long as it lives."""
+    lock = database.with_name(database.name + ".lock")
+    if not lock.exists():
+        return
+    with lock.open("r+") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RefusedError("the edge is running; stop it first (systemctl stop edgecore, or end pinnace edgecore)") from error
+
+
+def _agreed(settings: EdgeCoreSettings) -> bool:
+    try:
+        return input(f"end all pods of {settings.node} and remove its database and certificates? (yes/no) ").strip().lower() in ("y", "yes")
+    except EOFError:
+        raise ConfigError("there is nobody to ask; add --force") from None
+
+
+async def _end_pods(settings: EdgeCoreSettings) -> int:
+    """Raises PinnaceError when something cannot be ended."""
+    from pinnace.core.pods.host import runtime_of
+    from pinnace.core.pods.material.cleaning import clean
+    from pinnace.core.pods.material.folders import PodFolders
+    from pinnace.core.pods.material.mounts import Mounts
+    from pinnace.core.pods.upkeep.cgroups import PodCgroups
+
+    edged = settings.modules.edged
+    runtime = runtime_of(edged)
+    await runtime.start()
+    try:
+        state = await runtime.state()
+        if state.problem:
+            raise PinnaceError(f"the container runtime cannot be used: {state.problem}")
+        sandboxes = await runtime.sandboxes()
+        for each in sandboxes:
+            await runtime.stop_sandbox(each.id)
+            await runtime.remove_sandbox(each.id)
+    finally:
+        await runtime.close()
+    folders, mounts = PodFolders(edged.root_directory, edged.pod_logs_dir), Mounts()
+    for uid in folders.uids():
+        clean(folders, mounts, uid)
+    for point in reversed(mounts.points(edged.builtin_runtime.run_dir)):
+        mounts.unmount(point)
+    cgroups = PodCgroups(edged.tailored_kubelet_config, room={})
+    for uid in cgroups.leftovers():
+        cgroups.remove(uid)
+    return len({each.uid for each in sandboxes})
+
+
+def _node_files(settings: EdgeCoreSettings, config: Path) -> list[Path]:
+    hub, database = settings.modules.edge_hub, settings.database.data_source
+    beside = sorted(database.parent.glob(database.name + "*"))
+    return [*beside, hub.tls_ca_file, hub.tls_cert_file, hub.tls_private_key_file, config]

@@ -1,0 +1,198 @@
+"""The composition root of the pods: the runtime that is asked for, the parts of the kubelet and the node's upkeep, wired together.
+
+runtime ── images            the store ── materials ─┐
+   ├─ prober, hooks                                  ├─ service (one worker a pod) ── statuses to the cloud
+   └─ upkeep (eviction, garbage, logs, statics)      cgroups
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from pinnace.core.base.aio.backoff import Backoff
+from pinnace.core.base.aio.clock import Clock, LoopClock
+from pinnace.core.base.aio.supervise import supervise
+from pinnace.core.base.contract.keys import NodeName
+from pinnace.core.base.contract.scheduling import amounts
+from pinnace.core.base.errors import PinnaceError
+from pinnace.core.base.pod import Object, Pod
+from pinnace.core.base.ports import ObjectChange, ObjectStore, Outbox, Uplink
+from pinnace.core.base.runtime import Runtime, RuntimeState
+from pinnace.core.base.settings.edged import EdgedSettings, seconds
+from pinnace.core.pods.material.service import KINDS, Host, PodMaterials
+from pinnace.core.pods.probes import LifecycleHooks, ProbeRunner
+from pinnace.core.pods.rules.allocatable import allocatable, quantities, unreserved
+from pinnace.core.pods.service import PodService
+from pinnace.core.pods.upkeep.cgroups import PodCgroups
+from pinnace.core.pods.upkeep.collecting import ContainerCollector, ImageCollector
+from pinnace.core.pods.upkeep.events import EventRecorder
+from pinnace.core.pods.upkeep.eviction import Evictor
+from pinnace.core.pods.upkeep.logs import LogRotation
+from pinnace.core.pods.upkeep.measuring import Measures
+from pinnace.core.pods.upkeep.statics import StaticPods
+
+logger = logging.getLogger(__name__)
+
+STATE_SECONDS: Final = 5.0
+TROUBLED_SECONDS: Final = 0.5
+"""How often the runtime is asked how it is, while all is well and while it is not."""
+
+
+def runtime_of(settings: EdgedSettings) -> Runtime:
+    """The runtime that `containerRuntimeEndpoint` names, or the built-in one. Only the one that is used is imported."""
+    kubelet = settings.tailored_kubelet_config
+    if kubelet.container_runtime_endpoint:
+        from pinnace.core.pods.cri.runtime import CriRuntime
+
+        return CriRuntime(
+            kubelet.container_runtime_endpoint,
+            kubelet.image_service_endpoint,
+            request_seconds=seconds(kubelet.runtime_request_timeout),
+            cgroup_driver=kubelet.cgroup_driver,
+        )
+    from pinnace.core.pods.images.store import BuiltinImages
+    from pinnace.core.pods.oci.runtime import OciRuntime
+
+    return OciRuntime(settings.builtin_runtime, BuiltinImages(settings.builtin_runtime), cgroup_driver=kubelet.cgroup_driver)
+
+
+class PodNode:
+    """Everything that runs pods here; implements base.ports.PodHost. `capacity` is the machine's, as quantities; `addresses` its own, the
+    preferred one first. Wire `changed` to the store's changes of `kinds`."""
+
+    kinds = frozenset({"pod", *KINDS})
+
+    def __init__(
+        self,
+        settings: EdgedSettings,
+        node: NodeName,
+        *,
+        capacity: Mapping[str, str],
+        addresses: Callable[[], Sequence[str]],
+        objects: ObjectStore,
+        uplink: Uplink,
+        outbox: Outbox,
+        clock: Clock | None = None,
+        runtime: Runtime | None = None,
+    ) -> None:
+        kubelet = settings.tailored_kubelet_config
+        machine = amounts(capacity)
+        self._clock = clock or LoopClock()
+        self._settings = kubelet
+        self._listeners: list[Callable[[], None]] = []
+        self._state = RuntimeState("", "", "the container runtime was not asked yet")
+        self.containers = runtime or runtime_of(settings)
+        self.events = EventRecorder(node, outbox, is_sending=settings.report_event, clock=self._clock)
+        self.cgroups = PodCgroups(kubelet, room=unreserved(machine, kubelet))
+        prober = ProbeRunner(self.containers, self.events, clock=self._clock)
+        self._materials = PodMaterials(
+            settings,
+            Host(node, machine.get("memory", 0), addresses, lambda: self.allocatable(capacity)),
+            objects=objects,
+            uplink=uplink,
+            events=self.events,
+            cgroups=self.cgroups,
+            clock=self._clock,
+        )
+        self.service = PodService(
+            settings,
+            node,
+            objects=objects,
+            uplink=uplink,
+            runtime=self.containers,
+            materials=self._materials,
+            prober=prober,
+            hooks=LifecycleHooks(self.containers, clock=self._clock),
+            events=self.events,
+            cgroups=self.cgroups,
+            host_ips=addresses,
+            clock=self._clock,
+            allocatable=lambda: allocatable(machine, kubelet),
+            pressure=lambda: self.pressures,
+        )
+        images = ImageCollector(self.containers, self.service, self.events, kubelet, clock=self._clock)
+        garbage = ContainerCollector(self.containers, self.service, settings.pod_logs_dir, clock=self._clock)
+        meter = Measures(self.containers, self.cgroups, pods_dir=settings.root_directory / "pods", logs_dir=settings.pod_logs_dir)
+        self._evictor = Evictor(meter, self.service, self.events, kubelet, relief=(garbage.collect, images.free_all), clock=self._clock)
+        self._evictor.on_change(self._tell)
+        logs = LogRotation(
+            self.containers, max_size=kubelet.container_log_max_size, max_files=kubelet.container_log_max_files, clock=self._clock
+        )
+        statics = StaticPods(
+            kubelet.static_pod_path, node, self.service.set_static, look_seconds=seconds(kubelet.file_check_frequency), clock=self._clock
+        )
+        self._parts = {
+            "pods": self.service.run,
+            "static pods": statics.run,
+            "runtime state": self._watch_state,
+            "eviction": self._evictor.run,
+            "image garbage": images.run,
+            "container garbage": garbage.run,
+            "log rotation": logs.run,
+        }
+        uplink.on_connected(self._materials.connected)
+
+    async def run(self) -> None:
+        """For ever. Containers go on when it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for name, part in self._parts.items():
+                group.create_task(supervise(name, part, Backoff(0.2, 10.0)), name=name)
+
+    async def changed(self, change: ObjectChange) -> None:
+        """An object of `kinds` was written to the store, or deleted from it."""
+        if change.key.kind == "pod":
+            await self.service.changed(change)
+            return
+        await self._materials.changed(change)
+        await self.service.looked_for(change)
+
+    def pods(self) -> Sequence[Pod]:
+        return self.service.pods()
+
+    def recent_events(self, pod_uid: str = "") -> Sequence[Object]:
+        """The last events of a pod, or of all that is here."""
+        return self.events.recent(pod_uid)
+
+    @property
+    def runtime(self) -> str:
+        return f"{self._state.name}://{self._state.version}" if self._state.name else ""
+
+    @property
+    def problem(self) -> str:
+        return self._state.problem or self._state.network_problem
+
+    @property
+    def pressures(self) -> frozenset[str]:
+        return self._evictor.pressures
+
+    @property
+    def max_pods(self) -> int:
+        return self._settings.max_pods
+
+    def allocatable(self, capacity: Mapping[str, str]) -> Mapping[str, str]:
+        return {**capacity, **quantities(allocatable(amounts(capacity), self._settings))}
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        self._listeners.append(listener)
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+    async def _watch_state(self) -> None:
+        while True:
+            try:
+                state = await self.containers.state()
+            except PinnaceError as error:
+                state = RuntimeState(self._state.name, self._state.version, f"the container runtime does not answer: {error}")
+            if state != self._state:
+                if problem := state.problem or state.network_problem:
+                    logger.warning("pods.runtime.not-ready reason=%s", problem)
+                elif self._state.problem or self._state.network_problem:
+                    logger.info("pods.runtime.ready name=%s version=%s", state.name, state.version)
+                self._state = state
+                self._tell()
+            await self._clock.sleep(TROUBLED_SECONDS if self.problem else STATE_SECONDS)
