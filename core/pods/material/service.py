@@ -14,7 +14,7 @@ from pinnace.core.base.contract.keys import NodeName, ResourceKey
 from pinnace.core.base.errors import StoreError
 from pinnace.core.base.pod import Container, Object, Pod
 from pinnace.core.base.ports import ObjectChange, ObjectStore, Uplink
-from pinnace.core.base.runtime import ContainerConfig, Credential, Dns, Image, SandboxConfig
+from pinnace.core.base.runtime import ContainerConfig, Credential, Device, Dns, Image, Mount, SandboxConfig
 from pinnace.core.base.settings.edged import EdgedSettings
 from pinnace.core.pods.material.binding import Binding
 from pinnace.core.pods.material.cleaning import clean
@@ -176,13 +176,14 @@ class PodMaterials:
             resources = container_resources(pod, container, memory_capacity=self._host.memory, unified=self._is_unified)
             variables = await self._variables(pod, container, pod_ips)
             volumes = self._ready[pod.uid]
-            mounts, devices = await asyncio.to_thread(
-                lambda: (
-                    (found := self._binding.mounts_of(pod, container, volumes, variables))
-                    + self._binding.own_files(pod, container, attempt, taken=found, pod_ips=pod_ips, hostname=sandbox.hostname),
-                    tuple(self._binding.devices_of(container, volumes)),
-                )
-            )
+
+            def prepare() -> tuple[list[Mount], tuple[Device, ...]]:
+                (self._folders.logs(pod) / container.name).mkdir(0o755, parents=True, exist_ok=True)
+                found = self._binding.mounts_of(pod, container, volumes, variables)
+                own = self._binding.own_files(pod, container, attempt, taken=found, pod_ips=pod_ips, hostname=sandbox.hostname)
+                return found + own, tuple(self._binding.devices_of(container, volumes))
+
+            mounts, devices = await asyncio.to_thread(prepare)
             spec = container.spec
             return ContainerConfig(
                 name=container.name,
