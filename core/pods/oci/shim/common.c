@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -94,6 +95,13 @@ int listen_unix(const char *name) {
 }
 
 /* Standard streams that lead nowhere, so that nothing of who started us is kept open. */
+void close_above(int last) {
+#ifdef SYS_close_range
+    if (syscall(SYS_close_range, last + 1, ~0U, 0) == 0) return;
+#endif
+    for (int fd = last + 1, end = (int)sysconf(_SC_OPEN_MAX); fd < end; fd++) close(fd);  // kernels before 5.9
+}
+
 void plain_descriptors(void) {
     int null = open("/dev/null", O_RDWR);
     for (int fd = 0; fd < 3; fd++) dup2(null, fd);

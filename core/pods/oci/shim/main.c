@@ -56,6 +56,7 @@ int main(int count, char **words) {
     const char *command = count > 1 ? words[1] : "";
     int result = 2, names = count > 1 ? read_options(count - 2, words + 2, &o) : -1;
     prctl(PR_SET_NAME, "pinnace-shim");
+    close_above(2);  // whatever an event loop let slip into its child would be held as long as the container lives
     if (names >= 0) {
         failed("%s: unknown command, or an option is missing", command);
         if (strcmp(command, "supervise") == 0 &&

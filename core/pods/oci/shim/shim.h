@@ -28,6 +28,7 @@ bool write_whole(int fd, const void *data, size_t size);
 bool write_file(int dir, const char *name, const char *text, bool durably);    /* atomically */
 ssize_t read_file(int dir, const char *name, char *text, size_t room);         /* ends it with a NUL; -1: cannot */
 int listen_unix(const char *name);
+void close_above(int last);
 void plain_descriptors(void);
 pid_t spawn_crun(const struct options *o, const char *log, int in, int out, int err, bool (*prepare)(const struct options *), const char *const *args);
 void crun_problem(int dir, const char *log, const char *otherwise);            /* the last error in crun's log into `problem` */
