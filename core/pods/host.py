@@ -2,7 +2,7 @@
 
 runtime ── images            the store ── materials ─┐
    ├─ prober, hooks                                  ├─ service (one worker a pod) ── statuses to the cloud
-   └─ upkeep (eviction, garbage, logs, statics)      cgroups
+   └─ upkeep, static pods                            cgroups
 """
 
 from __future__ import annotations
@@ -27,11 +27,8 @@ from pinnace.core.pods.probes import LifecycleHooks, ProbeRunner
 from pinnace.core.pods.rules.allocatable import allocatable, quantities, unreserved
 from pinnace.core.pods.service import PodService
 from pinnace.core.pods.upkeep.cgroups import PodCgroups
-from pinnace.core.pods.upkeep.collecting import ContainerCollector, ImageCollector
+from pinnace.core.pods.upkeep.duties import Upkeep
 from pinnace.core.pods.upkeep.events import EventRecorder
-from pinnace.core.pods.upkeep.eviction import Evictor
-from pinnace.core.pods.upkeep.logs import LogRotation
-from pinnace.core.pods.upkeep.measuring import Measures
 from pinnace.core.pods.upkeep.statics import StaticPods
 
 logger = logging.getLogger(__name__)
@@ -113,25 +110,15 @@ class PodNode:
             allocatable=lambda: allocatable(machine, kubelet),
             pressure=lambda: self.pressures,
         )
-        images = ImageCollector(self.containers, self.service, self.events, kubelet, clock=self._clock)
-        garbage = ContainerCollector(self.containers, self.service, settings.pod_logs_dir, clock=self._clock)
-        meter = Measures(self.containers, self.cgroups, pods_dir=settings.root_directory / "pods", logs_dir=settings.pod_logs_dir)
-        self._evictor = Evictor(meter, self.service, self.events, kubelet, relief=(garbage.collect, images.free_all), clock=self._clock)
-        self._evictor.on_change(self._tell)
-        logs = LogRotation(
-            self.containers, max_size=kubelet.container_log_max_size, max_files=kubelet.container_log_max_files, clock=self._clock
-        )
+        self._upkeep = Upkeep(self.containers, self.service, self.events, self.cgroups, settings, clock=self._clock)
+        self._upkeep.on_change(self._tell)
         statics = StaticPods(
             kubelet.static_pod_path, node, self.service.set_static, look_seconds=seconds(kubelet.file_check_frequency), clock=self._clock
         )
         self._parts = {
-            "pods": self.service.run,
+            "pods": self._run_pods,
             "static pods": statics.run,
             "runtime state": self._watch_state,
-            "eviction": self._evictor.run,
-            "image garbage": images.run,
-            "container garbage": garbage.run,
-            "log rotation": logs.run,
         }
         uplink.on_connected(self._materials.connected)
 
@@ -140,6 +127,13 @@ class PodNode:
         async with asyncio.TaskGroup() as group:
             for name, part in self._parts.items():
                 group.create_task(supervise(name, part, Backoff(0.2, 10.0)), name=name)
+
+    async def _run_pods(self) -> None:
+        """The upkeep throws away what belongs to no pod: it begins when all are known, and ends with who knows them."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.service.run())
+            await self.service.loaded.wait()
+            group.create_task(self._upkeep.run())
 
     async def changed(self, change: ObjectChange) -> None:
         """An object of `kinds` was written to the store, or deleted from it."""
@@ -162,11 +156,11 @@ class PodNode:
 
     @property
     def problem(self) -> str:
-        return self._state.problem or self._state.network_problem
+        return self._state.problem or self._state.network_problem or self._upkeep.problem
 
     @property
     def pressures(self) -> frozenset[str]:
-        return self._evictor.pressures
+        return self._upkeep.pressures
 
     @property
     def max_pods(self) -> int:

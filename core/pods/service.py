@@ -91,6 +91,8 @@ class PodService:
         self._tidying = Tidying(means, self._roster, self._clock)
         self._static: dict[str, Pod] = {}
         self._is_loaded = False
+        self.loaded = asyncio.Event()
+        """Set while `pods` tells of all that are to be here."""
         runtime.on_change(self._roster.touch)
         prober.on_change(self._roster.touch)
 
@@ -105,6 +107,7 @@ class PodService:
                     group.create_task(part.run())
         finally:
             self._is_loaded = False
+            self.loaded.clear()
             await self._runtime.close()
 
     async def changed(self, change: ObjectChange) -> None:
@@ -164,6 +167,7 @@ class PodService:
             self._roster.want(pod)
         names = {(each.pod.namespace, each.pod.name) for each in self._roster.workers}
         self._records.forget_all_but(names)
+        self.loaded.set()
         logger.info("pods.loaded node=%s pods=%d", self._node, len(names))
 
     def _want(self, pod: Pod) -> None:
