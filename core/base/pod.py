@@ -36,8 +36,9 @@ class Container:
 
     @cached_property
     def hash(self) -> str:
-        """Changes when the container must be started anew: of its image and everything else but what is updated in place."""
-        return hashlib.sha256(orjson.dumps(self.spec, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+        """Changes when the container must be started anew. Of its name and image, which is all that the API lets change in place; the
+        rest may come with other defaults from another API server, and that restarts nothing."""
+        return hashlib.sha256(orjson.dumps([self.name, self.image])).hexdigest()[:16]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Container) and self.spec == other.spec and self.is_init == other.is_init

@@ -102,9 +102,15 @@ class PodService:
         try:
             await self._load()
             async with asyncio.TaskGroup() as group:
-                group.create_task(supervise("runtime", self._runtime.run, Backoff(0.2, 10.0)))
-                for part in (self._roster, self._reports, self._records, self._mirrors, self._tidying):
-                    group.create_task(part.run())
+                group.create_task(self._roster.run())
+                for name, run in (
+                    ("runtime", self._runtime.run),
+                    ("pods.reports", self._reports.run),
+                    ("pods.records", self._records.run),
+                    ("pods.mirrors", self._mirrors.run),
+                    ("pods.tidying", self._tidying.run),
+                ):
+                    group.create_task(supervise(name, run, Backoff(0.2, 10.0)), name=name)
         finally:
             self._is_loaded = False
             self.loaded.clear()

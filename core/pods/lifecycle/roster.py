@@ -63,7 +63,10 @@ class Roster:
         try:
             await self._alarms.run()
         finally:
-            await asyncio.gather(*(each.close() for each in self._workers.values()), return_exceptions=True)
+            workers = list(self._workers.values())
+            for table in (self._workers, self._names, self._successors):
+                table.clear()
+            await asyncio.gather(*(each.close() for each in workers), return_exceptions=True)
 
     @property
     def workers(self) -> Sequence[PodWorker]:

@@ -202,9 +202,11 @@ class PodWorker:
         return pause
 
     def _say(self, error: Exception, pause: float) -> None:
+        if str(error) == self._said:
+            return
         if not isinstance(error, PinnaceError):
             logger.error("pods.sync.broken pod=%s/%s", self.pod.namespace, self.pod.name, exc_info=error)
-        elif str(error) != self._said:
+        else:
             logger.warning("pods.sync.failed pod=%s/%s retry_in=%.1fs reason=%s", self.pod.namespace, self.pod.name, pause, error)
         self._said = str(error)
 

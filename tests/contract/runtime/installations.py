@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from fakes.runtime import FakeRuntime
 from rig.containerd import Containerd
 from rig.images import busybox, file, folder
 from rig.oci import OciHome
@@ -105,11 +106,36 @@ class BuiltInInstallation:
         return self.home.adapter()
 
 
-INSTALLATIONS: Mapping[str, Callable[[Path], AbstractContextManager[Installation]]] = {"cri": _Cri, "oci": _BuiltIn}
+class FakeInstallation(AbstractContextManager[Installation]):
+    """The one that tests of pods use in place of a runtime."""
+
+    name = "fake"
+    quirks: frozenset[Quirk] = frozenset()
+
+    def __init__(self, _: Path) -> None:
+        self._runtime = FakeRuntime()
+        for name in images():
+            self._runtime.images.add(name)
+
+    def adapter(self) -> Runtime:
+        return self._runtime
+
+    def __enter__(self) -> Installation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+
+INSTALLATIONS: Mapping[str, Callable[[Path], AbstractContextManager[Installation]]] = {
+    "cri": _Cri,
+    "oci": _BuiltIn,
+    "fake": FakeInstallation,
+}
 """By name; what is built with a scratch folder and gives the installation in `with`. Images of `images()` must be there."""
 EVERY = ("cri", "oci")
 """Those with real containers."""
 WITH_IMAGES = ("cri",)
 """Those whose images are the real ones, for the tests of images."""
-FAKES = ()
+FAKES = ("fake",)
 """Those that only keep books; tests marked `bookkeeping` run on them too."""

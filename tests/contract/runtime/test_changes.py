@@ -93,6 +93,7 @@ async def test_new_adapter_sees_everything_and_what_ended_meanwhile(pod: TestPod
         await again.close()
 
 
+@pytest.mark.bookkeeping
 async def test_state_is_well(runtime: Runtime) -> None:
     state = await runtime.state()
     assert state.problem == ""

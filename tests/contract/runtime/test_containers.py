@@ -58,6 +58,7 @@ async def test_end_by_signal_is_128_and_its_number(pod: TestPod) -> None:
     assert (container.exit_code, container.reason) == (137, "Error")
 
 
+@pytest.mark.bookkeeping
 async def test_books_of_a_container(pod: TestPod) -> None:
     container_id = await pod.create(("sleep", "1000"), name="main", attempt=3, labels={"a": "1"}, annotations={"b": "two words"})
     created = await pod.runtime.container(container_id)
@@ -79,6 +80,7 @@ async def test_books_of_a_container(pod: TestPod) -> None:
     assert running.reason == ""
 
 
+@pytest.mark.bookkeeping
 async def test_containers_of_one_pod_and_of_all(pod: TestPod) -> None:
     one, two = await pod.start(), await pod.create(("true",))
     mine = {each.id: each for each in await pod.runtime.containers(pod.uid)}
@@ -152,6 +154,7 @@ async def test_remove_ends_what_runs_and_leaves_the_log(pod: TestPod) -> None:
     await pod.runtime.remove_container(container_id)
 
 
+@pytest.mark.bookkeeping
 async def test_container_that_is_not_there(pod: TestPod) -> None:
     with pytest.raises(NoSuchContainer):
         await pod.runtime.container("0" * 64)

@@ -29,6 +29,7 @@ def namespace(kind: str) -> str:
     return str(Path(f"/proc/self/ns/{kind}").readlink())
 
 
+@pytest.mark.bookkeeping
 async def test_books_of_a_sandbox(pod: TestPod) -> None:
     sandbox_id = await pod.sandbox(attempt=2, labels={"a": "1"}, annotations={"b": "two words"})
     (said,) = await pod.runtime.sandboxes(pod.uid)
@@ -42,6 +43,7 @@ async def test_books_of_a_sandbox(pod: TestPod) -> None:
     assert list(await pod.runtime.sandboxes("nobody")) == []
 
 
+@pytest.mark.bookkeeping
 async def test_stop_ends_the_containers_and_remove_takes_all_away(pod: TestPod) -> None:
     container_id = await pod.start()
     await pod.runtime.stop_sandbox(pod.sandbox_id)
@@ -55,6 +57,7 @@ async def test_stop_ends_the_containers_and_remove_takes_all_away(pod: TestPod) 
     await pod.runtime.stop_sandbox(pod.sandbox_id)
 
 
+@pytest.mark.bookkeeping
 async def test_remove_ends_what_still_runs(pod: TestPod) -> None:
     await pod.start()
     await pod.runtime.remove_sandbox(pod.sandbox_id)
@@ -62,6 +65,7 @@ async def test_remove_ends_what_still_runs(pod: TestPod) -> None:
     assert list(await pod.runtime.containers(pod.uid)) == []
 
 
+@pytest.mark.bookkeeping
 async def test_nothing_starts_in_a_sandbox_that_is_not_there(pod: TestPod) -> None:
     await pod.sandbox()
     await pod.runtime.stop_sandbox(pod.sandbox_id)
@@ -72,6 +76,7 @@ async def test_nothing_starts_in_a_sandbox_that_is_not_there(pod: TestPod) -> No
         await pod.start()
 
 
+@pytest.mark.bookkeeping
 async def test_next_attempt_beside_a_stopped_one(pod: TestPod) -> None:
     first = await pod.sandbox(attempt=0)
     await pod.runtime.stop_sandbox(first)

@@ -204,6 +204,37 @@ async def test_a_changed_image_restarts_that_container_only(world: PodWorld) -> 
     assert world.api()["phase"] == "Running"
 
 
+async def test_other_defaults_of_another_api_server_restart_nothing(world: PodWorld) -> None:
+    await world.apply(pod())
+    before, calls = world.runtime.one("main"), len(world.runtime.calls)
+    body = world.cloud.pods["web"]
+    body["spec"]["containers"][0]["newField"] = "default"
+    await world.apply(body)
+    assert world.runtime.one("main") == before
+    assert len(world.runtime.calls) == calls
+
+
+async def test_a_pod_that_makes_no_sense_is_told_once_and_hurts_nobody(world: PodWorld, caplog: pytest.LogCaptureFixture) -> None:
+    body = pod("odd")
+    body["spec"]["containers"] = ["what", 7]
+    await world.apply(body)
+    await world.apply(pod())
+    await world.advance(300)
+    assert world.api()["phase"] == "Running"
+    assert caplog.text.count("pods.sync.broken") <= 1
+
+
+async def test_a_service_that_failed_begins_again(world: PodWorld) -> None:
+    await world.apply(pod())
+    before = world.runtime.one("main")
+    await world.stop()
+    await world.start()
+    assert world.runtime.one("main") == before
+    world.exit("main", 1)
+    await world.settle()
+    assert world.api()["containerStatuses"][0]["restartCount"] == 1
+
+
 async def test_a_lost_sandbox_is_made_anew_with_everything_in_it(world: PodWorld) -> None:
     world.runtime.exits["one"] = [0, 0]
     await world.apply(pod(initContainers=[{"name": "one"}]))
