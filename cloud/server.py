@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import functools
 import ipaddress
 import logging
 import os
@@ -22,15 +23,19 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from pinnace.cloud.admission import server as admission
-from pinnace.cloud.controllers.configs import ConfigController, trim_pod
+from pinnace.cloud.controllers.accounts import AccountController
+from pinnace.cloud.controllers.configs import ConfigController
 from pinnace.cloud.controllers.devices import DeviceController
 from pinnace.cloud.controllers.events import EventController
 from pinnace.cloud.controllers.mirror import StatusMirror
 from pinnace.cloud.controllers.nodes import NodeController
+from pinnace.cloud.controllers.podreports import PodReportController
+from pinnace.cloud.controllers.pods import PodController, pod_trim
 from pinnace.cloud.controllers.profiles import ProfileController
 from pinnace.cloud.controllers.reports import ReportController
 from pinnace.cloud.controllers.router import Router
 from pinnace.cloud.controllers.sync import SyncController
+from pinnace.cloud.controllers.volumes import VolumeController
 from pinnace.cloud.hub import pki
 from pinnace.cloud.hub.acceptor import Acceptor
 from pinnace.cloud.hub.bootstrap import Bootstrap
@@ -51,6 +56,8 @@ from pinnace.cloud.kube.resources import (
     OBJECT_SYNCS,
     PODS,
     SECRETS,
+    VOLUME_CLAIMS,
+    VOLUMES,
 )
 from pinnace.cloud.ports import Object, Resource
 from pinnace.cloud.settings import CloudCoreSettings, ConversionSettings
@@ -115,8 +122,10 @@ async def serving(settings: CloudCoreSettings) -> AsyncIterator[Running]:
             caches.append(made)
             return made
 
-        nodes, pods = cache(NODES), cache(PODS, trim_pod)
+        nodes = cache(NODES)
+        pods = cache(PODS, pod_trim(nodes))
         config_maps, secrets = cache(CONFIG_MAPS), cache(SECRETS)
+        claims, volumes = cache(VOLUME_CLAIMS), cache(VOLUMES)
         device_cache, models, statuses = cache(DEVICES), cache(DEVICE_MODELS), cache(DEVICE_STATUSES)
         object_syncs, cluster_syncs = cache(OBJECT_SYNCS), cache(CLUSTER_OBJECT_SYNCS)
 
@@ -135,7 +144,10 @@ async def serving(settings: CloudCoreSettings) -> AsyncIterator[Running]:
         sync = SyncController(api, hub, object_syncs=object_syncs, cluster_syncs=cluster_syncs, nodes=nodes)
         node_controller = NodeController(api, sync, nodes=nodes, address=_address(hub_settings.advertise_address, access))
         device_controller = DeviceController(hub, sync, devices=device_cache, models=models, nodes=nodes)
-        config_controller = ConfigController(api, sync, pods=pods, config_maps=config_maps, secrets=secrets)
+        config_controller = ConfigController(api, sync, pods=pods, caches=(config_maps, secrets, claims))
+        volume_controller = VolumeController(api, sync, config_controller, claims=claims, volumes=volumes)
+        pod_controller = PodController(api, sync, pods=pods, nodes=nodes)  # after what pods use: that is sent before them
+        stack.push_async_callback(pod_controller.workers.close)
         reports = ReportController(api, hub, device_controller, devices=device_cache, statuses=statuses)
         mirror = StatusMirror(api, devices=device_cache, statuses=statuses)
         profiles = ProfileController(api, device_controller, devices=device_cache, models=models, config_maps=config_maps)
@@ -145,7 +157,8 @@ async def serving(settings: CloudCoreSettings) -> AsyncIterator[Running]:
         hub.handle_with(
             Router(
                 nodes=node_controller, events=EventController(api), devices=device_controller, reports=reports, configs=config_controller,
-                sync=sync, api_ca=access.ca,
+                volumes=volume_controller, pods=PodReportController(api, hub, pod_controller, pods=pods, nodes=nodes),
+                accounts=AccountController(api, pod_controller), sync=sync, api_ca=access.ca,
             )
         )  # fmt: skip
         hub.on_stored(sync.stored)
@@ -153,7 +166,7 @@ async def serving(settings: CloudCoreSettings) -> AsyncIterator[Running]:
         hub.on_connection(node_controller.connection)
 
         services: dict[str, Callable[[], Awaitable[None]]] = {f"watch-{each.resource.plural}": each.run for each in caches}
-        services |= {"sync": sync.run, "token": vault.run}
+        services |= {"watch-pods": functools.partial(_after, nodes, pods), "sync": sync.run, "token": vault.run}
         tasks = [asyncio.create_task(supervise(name, run, Backoff(0.2, 10.0)), name=name) for name, run in services.items()]
         stack.push_async_callback(_cancelled, tasks)
         await asyncio.gather(*(each.synced() for each in caches))
@@ -294,6 +307,12 @@ def _in_url(address: str) -> str:
 def _address(advertised: tuple[str, ...], access: Access) -> str:
     """What nodes' annotation says of the cloudcore they are connected to."""
     return advertised[0] if advertised else _own_address(access)
+
+
+async def _after(first: ObjectCache, then: ObjectCache) -> None:
+    """Follow a kind once the first list of another is in, by which it is trimmed."""
+    await first.synced()
+    await then.run()
 
 
 async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:

@@ -1,7 +1,8 @@
-"""ConfigMaps and Secrets down to the nodes whose pods use them, and nothing else of them to anybody."""
+"""ConfigMaps, Secrets and claims down to the nodes whose pods use them, and nothing else of them to anybody."""
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from pinnace.cloud.controllers.answers import error_answer, forbidden, typed, va
 from pinnace.cloud.controllers.items import Item, Known, content_digest
 from pinnace.cloud.controllers.references import Reference, references_of
 from pinnace.cloud.controllers.sync import SyncController
-from pinnace.cloud.kube.resources import CONFIG_MAPS, SECRETS
+from pinnace.cloud.kube.resources import CONFIG_MAPS, SECRETS, VOLUME_CLAIMS
 from pinnace.cloud.ports import Downlink, KubeApi, Object, Resource
 from pinnace.cloud.watch import Change, ObjectCache
 from pinnace.cloud.watch.cache import Identity
@@ -23,36 +24,40 @@ logger = logging.getLogger(__name__)
 
 PROFILE_PREFIX = "device-profile-config-"
 """ConfigMaps of this prefix and a node's name are that node's, whether a pod uses them or not (KubeEdge 1.1's mappers read them)."""
-_RESOURCES = {CONFIG_MAPS.kind: CONFIG_MAPS, SECRETS.kind: SECRETS}
-
-
-def trim_pod(pod: Object) -> None:
-    """A cache's `trim`: of a pod only what is read here."""
-    pod["metadata"].pop("managedFields", None)
-    pod.pop("status", None)
+_RESOURCES = {each.kind: each for each in (CONFIG_MAPS, SECRETS, VOLUME_CLAIMS)}
+_BY_ADDRESS = {each.kind.lower(): each for each in _RESOURCES.values()}
 
 
 class ConfigController:
-    """An `ItemSource` for ConfigMap and Secret, and the answers to a node's queries for them."""
+    """An `ItemSource` for ConfigMap, Secret and PersistentVolumeClaim, and the answers to a node's queries for them."""
 
     kinds = frozenset(_RESOURCES)
 
-    def __init__(self, api: KubeApi, sync: SyncController, *, pods: ObjectCache, config_maps: ObjectCache, secrets: ObjectCache) -> None:
+    def __init__(self, api: KubeApi, sync: SyncController, *, pods: ObjectCache, caches: Iterable[ObjectCache]) -> None:
+        """`caches` are those of the three kinds."""
         self._api = api
         self._sync = sync
         self._pods = pods
-        self._caches = {CONFIG_MAPS.kind: config_maps, SECRETS.kind: secrets}
+        self._caches = {each.resource.kind: each for each in caches}
         self._used: dict[Identity, tuple[NodeName, frozenset[Reference]]] = {}
         self._needs: defaultdict[NodeName, Counter[Reference]] = defaultdict(Counter)
         self._nodes: defaultdict[Reference, Counter[NodeName]] = defaultdict(Counter)
         self._profiles: defaultdict[NodeName, set[Reference]] = defaultdict(set)
         pods.on_change(self._pod_changed)
-        config_maps.on_change(lambda change: self._changed(CONFIG_MAPS, change))
-        secrets.on_change(lambda change: self._changed(SECRETS, change))
+        for kind, cache in self._caches.items():
+            cache.on_change(functools.partial(self._changed, _RESOURCES[kind]))
         sync.add_source(self)
 
     def is_ready(self) -> bool:
         return self._pods.is_synced and all(cache.is_synced for cache in self._caches.values())
+
+    def needs(self, node: NodeName) -> list[Reference]:
+        """What the pods of a node use."""
+        return sorted(self._needs.get(node, ()))
+
+    def users(self, reference: Reference) -> list[NodeName]:
+        """The nodes whose pods use it."""
+        return sorted(self._nodes.get(reference, ()))
 
     def may_have(self, node: NodeName, reference: Reference) -> bool:
         """Whether a pod of the node uses it, or it is the node's own."""
@@ -69,8 +74,8 @@ class ConfigController:
         return []
 
     async def query(self, node: NodeName, key: ResourceKey, message: Envelope) -> list[Envelope]:
-        """`<ns>/configmap/<name>` or `<ns>/secret/<name>`: the object from the API, kind and apiVersion filled in."""
-        resource = CONFIG_MAPS if key.kind == "configmap" else SECRETS
+        """`<ns>/<configmap|secret|persistentvolumeclaim>/<name>`: the object from the API, kind and apiVersion filled in."""
+        resource = _BY_ADDRESS[key.kind]
         if message.operation != Operation.QUERY:
             return [error_answer(message, f"{key.kind}: {message.operation} is not for nodes")]
         if not self.may_have(node, Reference(resource.kind, key.namespace, key.name)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import orjson
@@ -122,6 +122,11 @@ def downlink_of(item: Item, *, is_first: bool) -> Downlink:
         uid=item.uid,
         digest=item.digest,
     )
+
+
+def withdrawal_of(item: Item) -> Downlink:
+    """The `delete` with the whole object, as it last was."""
+    return replace(downlink_of(item, is_first=False), operation=Operation.DELETE, digest="")
 
 
 def deletion_of(known: Known, source: str) -> Downlink:

@@ -1,11 +1,11 @@
-"""Which ConfigMaps and Secrets a pod uses. Pure (Kubernetes API, core/v1 PodSpec)."""
+"""Which ConfigMaps, Secrets and claims a pod uses. Pure (Kubernetes API, core/v1 PodSpec)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from pinnace.cloud.kube.resources import CONFIG_MAPS, SECRETS
+from pinnace.cloud.kube.resources import CONFIG_MAPS, SECRETS, VOLUME_CLAIMS
 from pinnace.cloud.ports import Object
 
 CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
@@ -13,7 +13,7 @@ _VOLUME_SECRETS = ("azureFile", "cephfs", "cinder", "csi", "flexVolume", "iscsi"
 
 
 class Reference(NamedTuple):
-    """A ConfigMap or Secret by kind and name."""
+    """A ConfigMap, Secret or PersistentVolumeClaim by kind and name."""
 
     kind: str
     namespace: str
@@ -21,9 +21,18 @@ class Reference(NamedTuple):
 
 
 def references_of(pod: Object) -> frozenset[Reference]:
-    """Everything the pod names: volumes, projected volumes, environment of all containers, image pull secrets."""
-    namespace = pod["metadata"]["namespace"]
-    return frozenset(Reference(kind, namespace, name) for kind, name in _named(pod.get("spec") or {}) if name)
+    """Everything the pod names: volumes, projected volumes, claims, environment of all containers, image pull secrets."""
+    namespace, spec = pod["metadata"]["namespace"], pod.get("spec") or {}
+    named = (*_named(spec), *_claimed(spec, pod["metadata"]["name"]))
+    return frozenset(Reference(kind, namespace, name) for kind, name in named if name)
+
+
+def _claimed(spec: Mapping[str, Any], pod: str) -> Iterator[tuple[str, str]]:
+    """The claims of a pod's volumes; an ephemeral volume's is named after pod and volume."""
+    for volume in spec.get("volumes") or ():
+        yield VOLUME_CLAIMS.kind, _text(volume.get("persistentVolumeClaim"), "claimName")
+        if volume.get("ephemeral"):
+            yield VOLUME_CLAIMS.kind, f"{pod}-{_text(volume, 'name')}"
 
 
 def _named(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
+from pinnace.cloud.controllers.accounts import AccountController
 from pinnace.cloud.controllers.answers import error_answer, failed_answer, status_failure
 from pinnace.cloud.controllers.configs import ConfigController
 from pinnace.cloud.controllers.devices import DeviceController
 from pinnace.cloud.controllers.events import EventController
 from pinnace.cloud.controllers.nodes import NodeController
+from pinnace.cloud.controllers.podreports import PodReportController
 from pinnace.cloud.controllers.reports import ReportController
 from pinnace.cloud.controllers.sync import SyncController
+from pinnace.cloud.controllers.volumes import VolumeController
 from pinnace.core.base.contract.envelopes import Group, Operation, Source, reply
 from pinnace.core.base.contract.keys import NodeName, ResourceKey
 from pinnace.core.base.errors import PinnaceError, RemoteError
@@ -37,6 +40,9 @@ class Router:
         devices: DeviceController,
         reports: ReportController,
         configs: ConfigController,
+        volumes: VolumeController,
+        pods: PodReportController,
+        accounts: AccountController,
         sync: SyncController,
         api_ca: str,
     ) -> None:
@@ -52,6 +58,13 @@ class Router:
             "event": events.handle,
             "configmap": configs.query,
             "secret": configs.query,
+            "persistentvolumeclaim": configs.query,
+            "persistentvolume": volumes.query,
+            "volumeattachment": volumes.query,
+            "serviceaccounttoken": accounts.token,
+            "pod": pods.pod,
+            "podpatch": pods.patch,
+            "podstatus": pods.old_status,
             "twin/edge_updated": reports.handle,
             "state/update": reports.handle,
             "membership/detail": self._detail,
@@ -60,7 +73,7 @@ class Router:
         }
 
     async def __call__(self, node: NodeName, key: ResourceKey, message: Envelope) -> list[Envelope]:
-        handler = self._handlers.get(key.kind)
+        handler = self._handlers.get("podstatus" if key.kind.endswith("/podstatus") else key.kind)
         if message.group == Group.USER or handler is None:
             return self._unserved(node, key, message)
         try:

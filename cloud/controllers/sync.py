@@ -17,7 +17,17 @@ import orjson
 
 from pinnace.cloud.controllers.answers import ok_answer
 from pinnace.cloud.controllers.inventory import BOUND, parse_inventory
-from pinnace.cloud.controllers.items import Item, ItemSource, Known, content_digest, deletion_of, downlink_of, is_behind, parse_sync
+from pinnace.cloud.controllers.items import (
+    Item,
+    ItemSource,
+    Known,
+    content_digest,
+    deletion_of,
+    downlink_of,
+    is_behind,
+    parse_sync,
+    withdrawal_of,
+)
 from pinnace.cloud.kube.resources import CLUSTER_OBJECT_SYNCS, DEVICE_MODELS, DEVICES, OBJECT_SYNCS
 from pinnace.cloud.ports import Downlink, KubeApi, NodeHub, Object
 from pinnace.cloud.watch import Change, KeyWorkers, ObjectCache
@@ -84,6 +94,16 @@ class SyncController:
         elif state.sent.get(item.uid, known.digest) != item.digest:
             self._send(node, state, item, is_first=False)
 
+    def withdraw(self, node: NodeName, item: Item) -> None:
+        """An object is gone: say so at once, with its last state, to a connected node that has it or was sent it."""
+        if node not in self._connected:
+            return
+        state = self._state(node)
+        if state.sent.get(item.uid, "" if item.uid not in state.known else "known"):
+            state.sent[item.uid] = ""
+            self._hub.push(node, withdrawal_of(item))
+        self._workers.touch(node)
+
     def forget_sent(self, node: NodeName, uid: str) -> None:
         """Let the next comparison send an object again although nothing changed (a node said it lacks it)."""
         state = self._state(node)
@@ -127,7 +147,8 @@ class SyncController:
             except RemoteError as second:
                 if second.code != 404:
                     raise
-                return  # its namespace is gone, and the object with it
+                self._hub.push(known.node, deletion_of(known, _source_of(known)))  # its namespace is gone, and the object with it
+                return
         parsed = parse_sync(written)
         if parsed is not None:
             state.known[known.uid] = parsed
@@ -240,17 +261,19 @@ class SyncController:
         for message in source.removed(node, known):
             self._hub.push(node, message)
         state.sent[known.uid] = ""
-        is_device = known.kind in {"Device", "DeviceModel"}
-        self._hub.push(node, deletion_of(known, Source.DEVICECONTROLLER if is_device else Source.EDGECONTROLLER))
+        self._hub.push(node, deletion_of(known, _source_of(known)))
 
     async def _announce(self, node: NodeName, state: _Node, item: Item) -> None:
-        """Make the sync object with version "0" before the first send."""
+        """Make the sync object with version "0" before the first send. In a namespace that ends it cannot be made: the object is sent
+        all the same, for a pod in it must hear that it has to go."""
         metadata = item.object["metadata"]
         known = Known(node, item.uid, item.resource.kind, metadata.get("namespace", ""), metadata["name"], "0", "")
-        await self._create_sync(known, item.resource.api_version)
+        if not await self._create_sync(known, item.resource.api_version):
+            return
         state.known.setdefault(item.uid, known)
 
-    async def _create_sync(self, known: Known, api_version: str) -> None:
+    async def _create_sync(self, known: Known, api_version: str) -> bool:
+        """Make the record; False where its namespace ends."""
         resource = OBJECT_SYNCS if known.namespace else CLUSTER_OBJECT_SYNCS
         metadata = {"name": known.sync_name} | ({"namespace": known.namespace} if known.namespace else {})
         body: Object = {
@@ -263,9 +286,12 @@ class SyncController:
             await self._api.create(resource, body, known.namespace)
         except RemoteError as error:
             if error.reason == "AlreadyExists":
-                return
+                return True
+            if known.namespace and error.code == 403 and "terminated" in str(error):
+                return False
             raise
         await self._write_status(known.sync_name, known.namespace, "0", "")
+        return True
 
     async def _write_status(self, name: str, namespace: str, version: str, digest: str) -> Object:
         resource = OBJECT_SYNCS if namespace else CLUSTER_OBJECT_SYNCS
@@ -305,8 +331,13 @@ class SyncController:
         except RemoteError as error:
             if error.code != 404:
                 raise
-            await self._create_sync(known, body.get("apiVersion") or "v1")
+            if not await self._create_sync(known, body.get("apiVersion") or "v1"):
+                return
             written = await self._write_status(known.sync_name, known.namespace, known.version, digest)
         parsed = parse_sync(written)
         if parsed is not None:
             state.known[message.uid] = parsed
+
+
+def _source_of(known: Known) -> str:
+    return Source.DEVICECONTROLLER if known.kind in {DEVICES.kind, DEVICE_MODELS.kind} else Source.EDGECONTROLLER

@@ -147,13 +147,13 @@ _CLOUDCORE_GROUPS = frozenset({"devices.kubeedge.io", "reliablesyncs.kubeedge.io
 
 
 def _cloudcore(attempt: Attempt) -> bool:
-    """cloudcore: nodes, leases, events, pods' state, the KubeEdge groups; what nodes need to read; its own
+    """cloudcore: nodes, leases, events, pods' state, their end and mirror pods, the KubeEdge groups; what nodes need to read; its own
     namespace `kubeedge`; the profiles it makes for nodes' devices."""
     resource, verb = attempt.resource, attempt.verb
     if attempt.group in _CLOUDCORE_GROUPS or resource in _CLOUDCORE_OWNS or attempt.namespace == "kubeedge":
         return True
     if resource == "pods":
-        return verb in _READ or verb in {"delete", "patch", "update"}
+        return verb in _READ or verb in {"create", "delete"}
     if resource in {"serviceaccounts/token", "tokenreviews", "subjectaccessreviews"}:
         return verb == "create"
     if resource == "namespaces" and verb == "create":

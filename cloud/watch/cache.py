@@ -94,6 +94,12 @@ class ObjectCache:
     def get(self, namespace: str, name: str) -> Object | None:
         return self._objects.get(Identity(namespace, name))
 
+    def renew(self, obj: Object) -> None:
+        """Take an object that was read elsewhere, unless it is older than what is here, or gone."""
+        known = self._objects.get(identity(obj))
+        if known is not None and known["metadata"].get("uid") == obj["metadata"].get("uid") and not is_newer(known, obj):
+            self._tell(identity(obj), obj)
+
     def __len__(self) -> int:
         return len(self._objects)
 

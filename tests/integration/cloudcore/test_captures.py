@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pinnace.cloud.kube.resources import DEVICE_MODELS, DEVICES, NAMESPACES
+from pinnace.cloud.kube.resources import DEVICE_MODELS, DEVICES, NAMESPACES, PODS
 
 VECTORS = Path(__file__).resolve().parents[2] / "vectors" / "kubeedge" / "edge-to-upstream-cloud.jsonl"
 NODE = "py-edge-1"
@@ -142,3 +142,38 @@ async def test_reports_of_a_device(world: Any) -> None:
         "red": "ON", "green": "ON",
     }  # fmt: skip
     assert (shown["state"], shown["lastOnlineTime"]) == ("weird", "2026-01-01T00:00:00Z")
+
+
+async def test_pods(world: Any) -> None:
+    """The recorded node's questions about its pods."""
+    await world.api.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "pyedge"}})
+    push = next(each for each in recorded("pod", "cloud") if each["route"]["resource"] == "pyedge/pod/p1")
+    theirs = push["content"]
+    metadata = {key: theirs["metadata"][key] for key in ("name", "namespace", "labels", "annotations") if key in theirs["metadata"]}
+    async with world.connected(theirs["spec"]["nodeName"]) as node:
+        made = await world.api.create(PODS, {**theirs, "metadata": metadata}, "pyedge")
+        got = await node.pushed("insert", "pyedge/pod/p1")
+        assert got["route"] == push["route"]
+        assert got["content"].keys() == theirs.keys()
+        assert got["content"]["spec"].items() >= theirs["spec"].items()
+        about = ("pyedge/pod", "pyedge/serviceaccounttoken")
+        uid = theirs["metadata"]["uid"]
+        flow = []
+        for request, answer in conversation("pod"):
+            resource = request["route"]["resource"]
+            if resource.startswith(about) and resource.rpartition("/")[2] in {"p1", "nope", "p3", "default"}:
+                text = json.dumps(request).replace(uid, made["metadata"]["uid"])
+                flow.append((json.loads(text), answer))
+        reasons = {
+            "query pyedge/pod/p1": SPOKEN,
+            "patch pyedge/podpatch/p1": CUT,
+            "query pyedge/serviceaccounttoken/default": OWN_ONLY,
+            "query pyedge/serviceaccounttoken/nope": SAFE,
+        }
+        await compare(node, flow, reasons)
+        gone = await node.pushed("delete", "pyedge/pod/p1")
+        assert gone["content"]["metadata"]["uid"] == made["metadata"]["uid"]
+        theirs = next(each for each in recorded("pod", "cloud") if each["route"]["resource"] == "pyedge/pod/p3")
+        told = await node.pushed("delete", "pyedge/pod/p3")
+        assert told["route"] == theirs["route"]
+        assert told["content"].keys() == theirs["content"].keys()

@@ -38,8 +38,13 @@ from .conftest import LIGHT, NODE, World, api_server, settings_for
 BUILD = Path(__file__).resolve().parents[3] / "build"
 MANIFEST = BUILD / "manifests" / "cloudcore.yaml"
 PROFILE = f"device-profile-config-{NODE}"
-RARE = {("devices.kubeedge.io", "devices", "get", "")}
-"""Rights that are used only when somebody else writes at the same moment (unit/cloud/controllers/test_reports.py)."""
+RARE = {
+    ("devices.kubeedge.io", "devices", "get", ""),
+    ("", "persistentvolumes", "get", ""), ("", "persistentvolumeclaims", "get", ""),
+    ("storage.k8s.io", "volumeattachments", "get", ""),
+}  # fmt: skip
+"""Rights that are used only when somebody else writes at the same moment (unit/cloud/controllers/test_reports.py), by pods with
+persistent volumes (test_pods.py), or for a kind that the embedded API does not have."""
 SERVED = {
     "ServiceAccount": Resource("", "v1", "serviceaccounts", "ServiceAccount", True),
     "ConfigMap": CONFIG_MAPS,
@@ -239,6 +244,19 @@ async def _everything(world: World) -> None:
         await api.create(secrets, {"metadata": {"name": "b"}, "stringData": {"x": "1"}}, "default")
         await api.create(PODS, pod, "default")
         await node.pushed("update", "default/secret/b")
+        uid = (await node.pushed("insert", "default/pod/p"))["content"]["metadata"]["uid"]
+        await node.ask("patch", "default/podpatch/p", {"metadata": {"uid": uid}, "status": {"phase": "Running"}})
+        bound = {"kind": "Pod", "apiVersion": "v1", "name": "p", "uid": uid}
+        token = await node.ask("query", "default/serviceaccounttoken/default", {"spec": {"boundObjectRef": bound}})
+        assert token["route"]["operation"] == "response"
+        await node.ask("query", "default/volumeattachment/none")
+        mirror = {
+            "metadata": {"name": "m", "annotations": {"kubernetes.io/config.mirror": "1"}},
+            "spec": {"nodeName": NODE, "containers": [{"name": "c", "image": "i"}]},
+        }
+        assert (await node.ask("insert", "default/pod/m", mirror))["content"]["Err"] is None
+        assert (await node.ask("query", "default/pod/m"))["content"]["metadata"]["name"] == "m"
+        assert (await node.ask("delete", "default/pod/m", {}))["content"] == "OK"
         for kind, name in (("configmap", "a"), ("secret", "b")):
             assert (await node.ask("query", f"default/{kind}/{name}"))["route"]["operation"] == "response"
     await api.delete(DEVICES, LIGHT, "default")

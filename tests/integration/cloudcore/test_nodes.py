@@ -147,10 +147,10 @@ async def test_a_node_reaches_only_its_own_objects(world: Any) -> None:
 
 async def test_what_is_not_served_is_answered(world: Any) -> None:
     async with world.connected(EDGE) as node:
-        answer = await node.ask("query", "null/persistentvolume/one")
+        answer = await node.ask("query", "default/certificatesigningrequest/one")
         assert answer["route"]["operation"] == "error"
-        answer = await node.ask("patch", "default/podpatch/one", "{}")
-        assert content(answer)["Err"]["ErrStatus"]["code"] == 405
+        answer = await node.ask("patch", "default/service/one", "{}")
+        assert "does not serve patch of service" in content(answer)
         authority = await node.ask("query", "k8s/ca.crt", source="metamanager")
         assert content(authority).startswith("-----BEGIN CERTIFICATE-----")
         assert authority["route"]["source"] == "cloudhub"
