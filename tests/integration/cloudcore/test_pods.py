@@ -160,13 +160,16 @@ async def test_tokens_are_for_the_nodes_own_pods(world: Any) -> None:
         made = await world.api.create(PODS, pod(serviceAccountName="robot"), "default")
         await node.pushed("insert", "default/pod/p")
         bound = {"kind": "Pod", "apiVersion": "v1", "name": "p", "uid": made["metadata"]["uid"]}
-        request = {"metadata": {"creationTimestamp": None}, "spec": {"audiences": None, "expirationSeconds": 3607, "boundObjectRef": bound}}
+        request: dict[str, Any] = {
+            "metadata": {"creationTimestamp": None},
+            "spec": {"audiences": None, "expirationSeconds": 3607, "boundObjectRef": bound},
+        }
         for body in (request, json.dumps(request)):
             answer = await node.ask("query", "default/serviceaccounttoken/robot", body)
             assert answer["content"]["kind"] == "TokenRequest"
             assert answer["content"]["apiVersion"] == "authentication.k8s.io/v1"
             assert answer["content"]["status"]["token"].count(".") == 2
-        refused = (
+        refused: tuple[tuple[Any, str, Any], ...] = (
             (node, "default", request),
             (other, "robot", request),
             (node, "robot", None),
@@ -214,7 +217,7 @@ async def test_old_edges_report_in_their_own_form(world: Any) -> None:
         uid = made["metadata"]["uid"]
         await node.pushed("insert", "default/pod/p")
         ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
-        status = {
+        status: dict[str, Any] = {
             "phase": "Running", "startTime": "2026-01-01T00:00:00Z", "conditions": [ready],
             "containerStatuses": [{"name": "one", "image": "i", "imageID": "", "ready": True, "restartCount": 0, "state": {"running": {}}}],
         }  # fmt: skip
@@ -232,7 +235,7 @@ async def test_old_edges_report_in_their_own_form(world: Any) -> None:
         ended = {
             **status,
             "containerStatuses": [{**status["containerStatuses"][0], "ready": False, "state": {"terminated": {"exitCode": 0}}}],
-        }  # type: ignore[dict-item]
+        }
         assert (await node.ask("update", "default/podstatus/p", {"UID": uid, "Name": "p", "Status": ended}))["content"] == "OK"
         await world.until(lambda: names(world), lambda answer: not answer)
 
