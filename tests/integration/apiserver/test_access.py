@@ -101,3 +101,34 @@ async def test_administrators_may_speak_for_others(client: Any) -> None:
     status, answer = await client.ask("GET", "/api/v1/nodes", **{"Impersonate-User": "bob"})
     assert (status, answer["details"]["kind"]) == (403, "nodes")
     assert (await client.ask("GET", "/api/v1/nodes", **{"Impersonate-User": "bob", "Impersonate-Group": "system:masters"}))[0] == 200
+
+
+async def test_this_servers_own_client_may_ask_nodes_and_nothing_else(client: Any) -> None:
+    async def allowed(**attributes: str) -> bool:
+        spec = {"user": "kube-apiserver-kubelet-client", "groups": ["pinnace:kubelet-client", "system:authenticated"]}
+        body = {"spec": {**spec, "resourceAttributes": {"version": "v1", **attributes}}}
+        return bool((await client.create("/apis/authorization.k8s.io/v1/subjectaccessreviews", body))["status"]["allowed"])
+
+    for part in ("proxy", "stats", "metrics", "log"):
+        assert await allowed(resource="nodes", subresource=part, verb="get", name="n1")
+    assert not await allowed(resource="nodes", verb="get", name="n1")
+    assert not await allowed(resource="nodes", subresource="status", verb="patch", name="n1")
+    assert not await allowed(resource="secrets", verb="get", namespace="kubeedge", name="casecret")
+    assert not await allowed(resource="pods", subresource="exec", verb="create", namespace="default", name="p")
+
+
+async def test_streams_are_the_administrators(server: Any, connect: Any, client: Any, ns: str) -> None:
+    """A node or cloudcore may not enter pods; whoever may is told what is missing."""
+    pod = {"metadata": {"name": "p"}, "spec": {"nodeName": "n-away", "containers": [{"name": "c", "image": "i"}]}}
+    await client.create(f"/api/v1/namespaces/{ns}/pods", pod)
+    path = f"/api/v1/namespaces/{ns}/pods/p"
+    for name in ("cloudcore.kubeconfig", "n1.kubeconfig"):
+        async with connect(server, server.folder / name) as other:
+            for what in ("exec?command=id&stdout=1", "attach?stdout=1", "portforward", "log"):
+                assert (await other.ask("GET", f"{path}/{what}"))[0] == 403, (name, what)
+    assert (await client.ask("GET", f"{path}/log"))[0] == 404  # no such node
+    await client.create("/api/v1/nodes", {"metadata": {"name": "n-away"}})
+    status, body = await client.ask("GET", f"{path}/log")
+    assert status == 503
+    assert "has no tunnel" in body["message"]
+    await client.ask("DELETE", "/api/v1/nodes/n-away")
