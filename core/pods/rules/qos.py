@@ -10,7 +10,6 @@ from pinnace.core.base.pod import Container, Object, Pod
 
 NODE_CRITICAL_PRIORITY: Final = 2_000_001_000
 """The priority of class system-node-critical."""
-SANDBOX_OOM_SCORE: Final = -998
 _PROTECTED: Final = -997
 _COUNTED: Final = ("cpu", "memory")
 
