@@ -104,7 +104,7 @@ def agent() -> str:
     """All of the edge imports: what is only loaded on demand is there too."""
     import importlib
 
-    names = ("pinnace.core.agent", "websockets.asyncio.client", "paho.mqtt.client", "yaml")
+    names = ("pinnace.core.agent", "websockets.asyncio.client", "paho.mqtt.client", "yaml", "pinnace.core.pods.images.child", "zstandard")
     for name in names:
         importlib.import_module(name)
     return "complete"

@@ -88,7 +88,8 @@ def make_tls(folder: Path, *, host: str = "127.0.0.1") -> TestTls:
             )
             made = made.add_extension(x509.KeyUsage(digital_signature=True, key_cert_sign=True, crl_sign=True, **usage), critical=True)
         if host:
-            made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))]), critical=False)
+            name_or_address = x509.IPAddress(ipaddress.ip_address(host)) if host[0].isdigit() else x509.DNSName(host)
+            made = made.add_extension(x509.SubjectAlternativeName([name_or_address]), critical=False)
         certificate = made.sign(signer, hashes.SHA256())
         (folder / f"{name}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

@@ -186,9 +186,7 @@ def _opener(archive: Archive, member: str, wanted: Descriptor | None) -> Callabl
 def _plain_file(layout: Layout, path: Path, max_bytes: int) -> Iterator[IO[bytes]]:
     """The archive as a plain tar that can be read anywhere in it."""
     with path.open("rb") as stream:
-        first = stream.read(4)
-        stream.seek(0)
-        unpacked = plain(stream, first)
+        unpacked = plain(stream)
         if unpacked is stream:
             yield stream
             return
@@ -200,9 +198,7 @@ def _plain_file(layout: Layout, path: Path, max_bytes: int) -> Iterator[IO[bytes
                         out.write(piece)
                         if out.tell() > max_bytes:
                             raise PullFailed(f"it unpacks to more than the {max_bytes} bytes that maxImageBytes of builtinRuntime allows")
-                except (EOFError, OSError, ValueError) as error:
-                    if isinstance(error, OSError) and error.errno is not None:
-                        raise
+                except ValueError as error:
                     raise PullFailed(f"it is damaged or not whole: {error}") from None
                 out.seek(0)
                 yield out

@@ -25,6 +25,8 @@ class Children:
 
     def __init__(self) -> None:
         self._room = asyncio.Semaphore(MAX_CHILDREN)
+        self.pids: set[int] = set()
+        """Those that work now."""
 
     async def work(self, request: Mapping[str, Any], progress: Progress) -> list[StoredImage]:
         """The images that the request (see `child.py`) brought; cancelling kills the child. Raises PullFailed."""
@@ -38,9 +40,11 @@ class Children:
                 )
             except OSError as error:
                 raise PullFailed(f"the process that fetches images cannot be started: {error}") from None
+            self.pids.add(process.pid)
             try:
                 return await self._talk(process, request, progress)
             finally:
+                self.pids.discard(process.pid)
                 if process.returncode is None:
                     with contextlib.suppress(ProcessLookupError):
                         process.kill()

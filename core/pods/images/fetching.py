@@ -225,6 +225,9 @@ class Fetch:
                 return
             path = self._layout.partial(wanted.digest)
             had = _size(path)
+            if had > wanted.size:
+                path.unlink()
+                had = 0
             self._count(wanted, had)
             self._complete(registry, wanted, path)
             if _digest_of(path, wanted.digest) == wanted.digest:
@@ -240,13 +243,14 @@ class Fetch:
 
     def _complete(self, registry: Registry, wanted: Descriptor, path: Path) -> None:
         """Go on until the file has its size. Raises when nothing new comes for several attempts."""
-        backoff, fruitless = Backoff(0.5, 8.0), 0
+        backoff, fruitless, furthest = Backoff(0.5, 8.0), 0, _size(path)
         while (had := _size(path)) < wanted.size:
             try:
                 self._attempt(registry, wanted, path, had)
             except PullFailed as error:
-                fruitless = 0 if _size(path) > had else fruitless + 1
-                if fruitless == 0:
+                fruitless += 1
+                if (came := _size(path)) > furthest:
+                    fruitless, furthest = 0, came
                     backoff.reset()
                 if fruitless >= ATTEMPTS or not _is_worth_a_retry(error):
                     raise
@@ -266,6 +270,9 @@ class Fetch:
                     had = 0
                     if response.status == 206:
                         raise PullFailed(f"{host} answered with another part of {wanted.digest} than was asked for", is_unreachable=True)
+                length = response.headers.get("Content-Length", "")
+                if length.isdigit() and had + int(length) != wanted.size:
+                    raise Damaged(f"{host} has {had + int(length)} bytes for layer {wanted.digest}, which should have {wanted.size}")
                 self._copy(response, out, wanted, had, host)
         except Answered as error:
             if error.status == 416:

@@ -84,7 +84,10 @@ class Imports:
         for path in sorted(self._folder.iterdir()):
             if path.name.startswith(".") or not path.name.endswith(ENDINGS):
                 continue
-            status = path.stat()
+            try:
+                status = path.stat()
+            except OSError:  # gone meanwhile, or a link to nothing
+                continue
             mark = (status.st_size, status.st_mtime_ns, status.st_ino)
             if not stat.S_ISREG(status.st_mode) or self._failed.get(path.name) == mark:
                 continue

@@ -90,9 +90,9 @@ class BuiltinImages:
     def __init__(self, settings: BuiltinRuntimeSettings, *, clock: Clock | None = None) -> None:
         self._settings = settings
         self._clock = clock or LoopClock()
-        self._layout = Layout(settings.root_dir / "images")
-        self._index = Index(self._layout)
-        self._children = Children()
+        self.layout = Layout(settings.root_dir / "images")
+        self._index = Index(self.layout)
+        self.children = Children()
         self._gate = _Gate()
         self._writing = asyncio.Lock()
         self._pulls: dict[tuple[str, tuple[Credential, ...]], _Pull] = {}
@@ -100,7 +100,7 @@ class BuiltinImages:
         self._used: dict[str, float] = {}
         self._used_written: dict[str, float] = {}
         self._imported = asyncio.Event()
-        self._imports = Imports(settings.import_dir, self._layout, self._import, self._clock)
+        self.imports = Imports(settings.import_dir, self.layout, self._import, self._clock)
 
     async def start(self) -> None:
         """Raises RuntimeFailed when the store cannot be used, with what to do."""
@@ -108,24 +108,24 @@ class BuiltinImages:
             await asyncio.to_thread(self._start)
         except OSError as error:
             raise RuntimeFailed(
-                f"the image store in {self._layout.root} cannot be opened: {error.strerror}; check rootDir of builtinRuntime"
+                f"the image store in {self.layout.root} cannot be opened: {error.strerror}; check rootDir of builtinRuntime"
             ) from error
-        if not await asyncio.to_thread(self._imports.is_waiting):
+        if not await asyncio.to_thread(self.imports.is_waiting):
             self._imported.set()
 
     async def run(self) -> None:
         """For ever."""
-        await self._collect(LEFTOVER_SECONDS)
+        await self.collect(LEFTOVER_SECONDS)
         housed = self._clock.now()
         while True:
-            is_unsettled = await self._imports.look()
+            is_unsettled = await self.imports.look()
             if not is_unsettled:
                 self._imported.set()
             await self._clock.sleep(SETTLED_SECONDS if is_unsettled else IMPORT_SECONDS)
             if self._clock.now() - housed >= HOUSE_SECONDS:
                 housed = self._clock.now()
                 await self._note_use()
-                await self._collect(LEFTOVER_SECONDS)
+                await self.collect(LEFTOVER_SECONDS)
 
     async def close(self) -> None:
         """End what is under way; what was downloaded stays for the next time."""
@@ -137,7 +137,7 @@ class BuiltinImages:
 
     def on_import(self, listener: Callable[[Imported], None]) -> None:
         """Call `listener` for every archive that was imported or could not be; plain, must not block."""
-        self._imports.on_import(listener)
+        self.imports.on_import(listener)
 
     # -- base.runtime.Images -------------------------------------------------------------------------------------------------------
 
@@ -188,7 +188,7 @@ class BuiltinImages:
             raise RuntimeFailed(f"the image {image.id} cannot be removed: {error}") from error
         self._used.pop(image.id, None)
         logger.info("images.removed image=%s names=%s", image.id, ",".join(image.tags))
-        await self._collect(0.0)
+        await self.collect(0.0)
 
     async def disk(self) -> DiskUsage:
         return await asyncio.to_thread(self._disk)
@@ -199,7 +199,7 @@ class BuiltinImages:
         return self._get(image_id).config
 
     def layers(self, image_id: str) -> tuple[Path, ...]:
-        return tuple(self._layout.layer(each.name) for each in self._get(image_id).layers)
+        return tuple(self.layout.layer(each.name) for each in self._get(image_id).layers)
 
     def hold(self, image_id: str, container_id: str) -> None:
         image = self._get(image_id)
@@ -244,7 +244,7 @@ class BuiltinImages:
             registry = {**asdict(settings), "ca_file": str(settings.ca_file) if settings.ca_file else None}
         request = {
             "do": "pull",
-            "root": str(self._layout.root),
+            "root": str(self.layout.root),
             "reference": name,
             "credentials": [asdict(each) for each in credentials],
             "registry": registry,
@@ -252,15 +252,15 @@ class BuiltinImages:
         }
         async with self._gate.together():
             started = self._clock.now()
-            found = await self._children.work(request, pull.progress)
+            found = await self.children.work(request, pull.progress)
             image = (await self._enter(found))[-1]
         logger.info("images.pulled image=%s id=%s seconds=%.1f bytes=%d", name, image.id, self._clock.now() - started, image.size)
         return self._public(image)
 
     async def _import(self, path: Path, progress: Progress) -> list[StoredImage]:
-        request = {"do": "import", "root": str(self._layout.root), "file": str(path), "max_bytes": self._settings.max_image_bytes}
+        request = {"do": "import", "root": str(self.layout.root), "file": str(path), "max_bytes": self._settings.max_image_bytes}
         async with self._gate.together():
-            return await self._enter(await self._children.work(request, progress))
+            return await self._enter(await self.children.work(request, progress))
 
     async def _enter(self, found: Sequence[StoredImage]) -> list[StoredImage]:
         if not found:
@@ -269,7 +269,7 @@ class BuiltinImages:
             try:
                 entered = [await asyncio.to_thread(self._index.put, each) for each in found]
             except OSError as error:
-                raise PullFailed(f"the image store in {self._layout.root} cannot be written: {error}") from None
+                raise PullFailed(f"the image store in {self.layout.root} cannot be written: {error}") from None
         for each in entered:
             self._used[each.id] = self._clock.wall()
         return entered
@@ -277,20 +277,20 @@ class BuiltinImages:
     # -- blocking, in a thread -----------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        self._layout.ensure()
+        self.layout.ensure()
         self._index.load()
         with contextlib.suppress(OSError, ValueError):
-            self._used = {str(key): float(value) for key, value in orjson.loads(self._layout.used.read_bytes()).items()}
+            self._used = {str(key): float(value) for key, value in orjson.loads(self.layout.used.read_bytes()).items()}
             self._used_written = dict(self._used)
         if self._alone():
-            for path in self._layout.work.iterdir():
+            for path in self.layout.work.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-            for path in self._layout.locks.iterdir():
+            for path in self.layout.locks.iterdir():
                 path.unlink()
 
     def _alone(self) -> bool:
         """Wait a little for children of an agent that was killed; they end with it."""
-        descriptor = os.open(self._layout.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self.layout.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + _LOCK_SECONDS
         try:
             while True:
@@ -298,7 +298,7 @@ class BuiltinImages:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     if time.monotonic() > deadline:
-                        logger.warning("images.busy root=%s: another process works on the image store", self._layout.root)
+                        logger.warning("images.busy root=%s: another process works on the image store", self.layout.root)
                         return False
                     time.sleep(0.02)
                 else:
@@ -313,43 +313,43 @@ class BuiltinImages:
         if used == self._used_written:
             return
         try:
-            await asyncio.to_thread(write_durably, self._layout.used, orjson.dumps(used))
+            await asyncio.to_thread(write_durably, self.layout.used, orjson.dumps(used))
         except OSError as error:
-            logger.warning("images.use.unwritten file=%s reason=%s", self._layout.used, error)
+            logger.warning("images.use.unwritten file=%s reason=%s", self.layout.used, error)
         else:
             self._used_written = used
 
-    async def _collect(self, older_than: float) -> None:
+    async def collect(self, older_than: float) -> None:
         """Throw away layers and documents of no image, and downloads nobody went on with; not while a pull may need them."""
         async with self._gate.alone() as is_alone, self._writing:
             if is_alone:
                 try:
                     await asyncio.to_thread(self._throw_away, older_than)
                 except OSError as error:
-                    logger.warning("images.collect.failed root=%s reason=%s", self._layout.root, error)
+                    logger.warning("images.collect.failed root=%s reason=%s", self.layout.root, error)
 
     def _throw_away(self, older_than: float) -> None:
         now = self._clock.wall()
-        layers, blobs = self._index.layers(), {self._layout.blob(each).name for each in self._index.blobs()}
-        for path in self._layout.layers.iterdir():
+        layers, blobs = self._index.layers(), {self.layout.blob(each).name for each in self._index.blobs()}
+        for path in self.layout.layers.iterdir():
             if path.name not in layers and now - path.stat().st_mtime >= older_than:
-                gone = self._layout.work / f"{path.name}.gone"
+                gone = self.layout.work / f"{path.name}.gone"
                 path.rename(gone)
                 shutil.rmtree(gone)
-        for path in self._layout.blobs.iterdir():
+        for path in self.layout.blobs.iterdir():
             if path.name not in blobs and now - path.stat().st_mtime >= older_than:
                 path.unlink()
         kept = 0
-        partials = sorted(((each.stat(), each) for each in self._layout.partials.iterdir()), key=lambda each: -each[0].st_mtime)
+        partials = sorted(((each.stat(), each) for each in self.layout.partials.iterdir()), key=lambda each: -each[0].st_mtime)
         for status, path in partials:
             kept += status.st_size
             if now - status.st_mtime > PARTIAL_SECONDS or kept > self._settings.max_image_bytes:
                 path.unlink()
 
     def _disk(self) -> DiskUsage:
-        status = os.statvfs(self._layout.root)
+        status = os.statvfs(self.layout.root)
         return DiskUsage(
-            path=self._layout.root,
+            path=self.layout.root,
             used_by_images=sum(each.size for each in self._index.layers().values()),
             capacity=status.f_blocks * status.f_frsize,
             available=status.f_bavail * status.f_frsize,

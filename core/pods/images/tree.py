@@ -61,6 +61,10 @@ class Attributes:
     xattrs: Mapping[str, bytes] = field(default_factory=dict)
 
 
+_PLAIN: Final = Attributes(0o755, 0, 0, 0)
+"""Of a folder that nothing is said about."""
+
+
 def parts_of(name: str) -> Parts:
     """The parts of a name in a layer; the layer's root is (). An absolute name is one from the root. Raises LayerRefused."""
     parts = tuple(each for each in name.split("/") if each not in ("", "."))
@@ -82,8 +86,7 @@ class Tree:
         self._times: dict[Parts, int] = {}
         self._fresh: set[Parts] = set()
         """Folders under which nothing of the lower layers is seen."""
-        if lowers:
-            self._dress(self._root, _attributes(lowers[0]))
+        self._dress(self._root, _attributes(lowers[0]) if lowers else _PLAIN)
 
     def close(self) -> None:
         self._let_go()
@@ -285,16 +288,17 @@ class Tree:
         self._quota.take(0, 1)
         if found is not None:
             os.unlink(name, dir_fd=here)
-        os.mkdir(name, 0o755, dir_fd=here)
+        os.mkdir(name, 0o700, dir_fd=here)
+        is_lower = below is not None and below.is_dir()
+        attributes = _attributes(below) if below is not None and is_lower else _PLAIN
+        descriptor = os.open(name, _FOLDER, dir_fd=here)
+        try:
+            self._dress(descriptor, attributes)
+        finally:
+            os.close(descriptor)
         if found is not None:
             self._hide(name, here, real)
-        elif below is not None and below.is_dir():
-            attributes = _attributes(below)
-            descriptor = os.open(name, _FOLDER, dir_fd=here)
-            try:
-                self._dress(descriptor, attributes)
-            finally:
-                os.close(descriptor)
+        if is_lower:
             self._times[real] = attributes.mtime
         return None
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import gzip
 import hashlib
@@ -36,6 +37,11 @@ _COMMON_DEVICES: Final = {
     "dev/console": (5, 1), "dev/ptmx": (5, 2),
 }  # fmt: skip
 """Left out in silence: a container has its own /dev over them."""
+
+_OF_THE_DISK: Final = {
+    errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ENOTSUP,
+}  # fmt: skip
+"""What a layer is not at fault for."""
 
 
 class Readable(Protocol):
@@ -95,14 +101,31 @@ _Invalid: type[Exception] = tarfile.InvalidHeaderError  # type: ignore[attr-defi
 _Truncated: type[Exception] = tarfile.TruncatedHeaderError  # type: ignore[attr-defined]
 
 
-def plain(source: Readable, first: bytes) -> Readable:
-    """The tar in a layer, whatever it is packed with; `first` is how it begins."""
+class _Decoded:
+    """A decoder whose every complaint about its input is a ValueError."""
+
+    def __init__(self, decoder: Readable, complaints: tuple[type[Exception], ...]) -> None:
+        self._decoder = decoder
+        self._complaints = complaints
+
+    def read(self, most: int, /) -> bytes:
+        try:
+            return self._decoder.read(most)
+        except self._complaints as error:
+            raise ValueError(str(error)) from error
+
+
+def plain(source: IO[bytes]) -> Readable:
+    """What is in a file, packed with gzip or zstd or not. Reading raises ValueError for damaged input, OSError for a damaged disk."""
+    first = source.read(4)
+    source.seek(-len(first), os.SEEK_CUR)
     if first.startswith(b"\x1f\x8b"):
-        return gzip.GzipFile(fileobj=source, mode="rb")  # type: ignore[call-overload,no-any-return]
+        return _Decoded(gzip.GzipFile(fileobj=source, mode="rb"), (EOFError, zlib.error, gzip.BadGzipFile))
     if first.startswith(b"\x28\xb5\x2f\xfd"):
         import zstandard
 
-        return zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(source, read_across_frames=True)  # type: ignore[arg-type]
+        reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(source, read_across_frames=True)
+        return _Decoded(reader, (zstandard.ZstdError,))
     return source
 
 
@@ -181,27 +204,22 @@ def add_layer(
 
 def unpack(packed: IO[bytes], target: Path, lowers: Sequence[Path], diff_id: str, quota: Quota) -> None:
     """Write the layer below `target`; what is written before a LayerRefused is the caller's to remove."""
-    first = packed.read(4)
-    packed.seek(-len(first), os.SEEK_CUR)
-    forward = _Forward(plain(packed, first), quota.limit)
+    forward = _Forward(plain(packed), quota.limit)
     tree = Tree(target, lowers, quota)
     try:
         with tarfile.TarFile(fileobj=forward, mode="r", tarinfo=_StrictMember, encoding="utf-8", errors="surrogateescape") as tar:  # type: ignore[arg-type]
             while (member := tar.next()) is not None:
                 forget(tar)
-                _put(tree, tar, member)
+                try:
+                    _put(tree, tar, member)
+                except OSError as error:
+                    if error.errno in _OF_THE_DISK:
+                        raise
+                    raise LayerRefused(f"the layer's entry {member.name[:200]!r} cannot be made: {error.strerror}") from error
         tree.finish()
         found = forward.drain()
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, UnicodeError, ValueError, OverflowError, RecursionError) as error:
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
         raise LayerRefused(f"the layer is damaged or cut off: {error}") from error
-    except OSError as error:
-        if error.errno is None:  # of a decoder
-            raise LayerRefused(f"the layer is damaged: {error}") from error
-        raise
-    except Exception as error:
-        if type(error).__module__.startswith("zstandard") or type(error).__name__ == "ZstdError":
-            raise LayerRefused(f"the layer is damaged: {error}") from error
-        raise
     finally:
         tree.close()
     if found != diff_id:
