@@ -88,11 +88,12 @@ class PodService:
         self._reports = StatusReports(uplink, self._clock)
         self._mirrors = Mirrors(node, uplink, self._clock, node_uid=self._node_uid, made=self._mirror_made)
         self._roster = Roster(means, self._records, admit=self._admit, told=self._told, gone=self._gone)
-        self._tidying = Tidying(means, self._roster, self._clock)
         self._static: dict[str, Pod] = {}
+        self._knows_static = False
         self._is_loaded = False
         self.loaded = asyncio.Event()
-        """Set while `pods` tells of all that are to be here."""
+        """Set while `pods` tells of all that are to be here: the store was read, and `set_static` was called."""
+        self._tidying = Tidying(means, self._roster, self.loaded)
         runtime.on_change(self._roster.touch)
         prober.on_change(self._roster.touch)
 
@@ -149,6 +150,7 @@ class PodService:
     def set_static(self, pods: Sequence[Pod]) -> None:
         before, self._static = self._static, {each.uid: each for each in pods}
         self._mirrors.set(pods)
+        self._knows_static = True
         if not self._is_loaded:
             return
         for pod in before.values():
@@ -156,28 +158,38 @@ class PodService:
                 self._roster.unwant(pod.namespace, pod.name, pod.uid)
         for pod in pods:
             self._roster.want(pod)
+        if not self.loaded.is_set():
+            self._know_all()
 
     async def _load(self) -> None:
-        """Everything that is to run, from the store and the node's files; what the runtime has beyond that is ended first, so that no two
-        pods of a name meet."""
-        wanted = [pod for stored in self._objects.list("pod") if (pod := _pod(stored.key, stored.body)) is not None]
-        self._is_loaded = True
-        uids = {each.uid for each in wanted} | self._static.keys()
+        """Begin what the store says is to run. What has the name of such a pod and is another is ended first; everything else that is not
+        wanted waits until the files' pods are known, too."""
+        names = {(each.namespace, each.name): each.uid for each in self._stored() if not each.is_mirror}
         try:
-            await self._tidying.find_orphans(uids)
+            await self._tidying.find_orphans(names=names)
         except PinnaceError as error:
             logger.warning("pods.orphans.unknown reason=%s; looked for again in a minute", error)
-        for pod in wanted:
+        stored = self._stored()
+        self._is_loaded = True
+        for pod in (*stored, *self._static.values()):
             self._want(pod)
-        for pod in self._static.values():
-            self._roster.want(pod)
-        names = {(each.pod.namespace, each.pod.name) for each in self._roster.workers}
-        self._records.forget_all_but(names)
+        logger.info("pods.loaded node=%s pods=%d", self._node, len(self._roster.workers))
+        if self._knows_static:
+            self._know_all()
+
+    def _stored(self) -> list[Pod]:
+        return [pod for stored in self._objects.list("pod") if (pod := _pod(stored.key, stored.body)) is not None]
+
+    def _know_all(self) -> None:
+        """The cloud's pods and the files' are there: what is of neither may go."""
+        self._records.forget_all_but({(each.pod.namespace, each.pod.name) for each in self._roster.workers})
         self.loaded.set()
-        logger.info("pods.loaded node=%s pods=%d", self._node, len(names))
 
     def _want(self, pod: Pod) -> None:
-        """A pod as the cloud has it."""
+        """A pod as the cloud or a file has it."""
+        if pod.is_static:
+            self._roster.want(pod)
+            return
         if pod.is_mirror:
             self._mirrors.seen(pod)
             return

@@ -64,6 +64,7 @@ class PodNode:
             self.settings, NODE, objects=self.store, uplink=self.uplink, runtime=self.runtime, materials=materials, prober=prober,
             hooks=LifecycleHooks(self.runtime), events=self.events, cgroups=cgroups, host_ips=lambda: ("127.0.0.1",),
         )  # fmt: skip
+        self.service.set_static(())
         self._tasks = [asyncio.create_task(self.service.run()), asyncio.create_task(self._deliver())]
         if online:
             await self.uplink.connect()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,10 @@ class PodWorld:
             host_ips=lambda: ("192.168.4.10",), allocatable=lambda: self.allocatable,
         )  # fmt: skip
 
-    async def start(self, *, online: bool = True) -> None:
+    async def start(self, *, online: bool = True, static: Sequence[Pod] | None = ()) -> None:
+        """`static` None: nobody has read the node's files yet."""
+        if static is not None:
+            self.service.set_static(static)
         asyncio.get_running_loop().set_default_executor(self.threads)
         self._task = asyncio.create_task(self.service.run())
         if online:
@@ -166,14 +169,14 @@ class PodWorld:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
-    async def restart(self, *, online: bool = True) -> None:
+    async def restart(self, *, online: bool = True, static: Sequence[Pod] | None = ()) -> None:
         await self.stop()
         was_up = self.uplink.is_up
         self.uplink = FakeUplink(self.cloud.answer)
         self.prober = FakeProber()
         self.events.told.clear()
         self.service = self._made()
-        await self.start(online=online and was_up)
+        await self.start(online=online and was_up, static=static)
 
     async def settle(self) -> None:
         """Until nothing moves any more but by time; what the cloud has for the node is delivered."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Final
@@ -62,12 +61,8 @@ async def start_container(
         config = await means.materials.container_config(
             pod, container, attempt=attempt, image=image, pod_ips=pod_ips, sandbox=sandbox_config
         )
-        folder = (sandbox_config.log_directory / config.log_path).parent
-        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     except SpecRefused as error:
         raise _failed(means, pod, container, error.reason, str(error)) from error
-    except OSError as error:
-        raise _failed(means, pod, container, "CreateContainerError", f"the folder of its log cannot be made: {error}") from error
     async with means.starts:
         try:
             container_id = await means.runtime.create_container(sandbox_id, config, sandbox_config)

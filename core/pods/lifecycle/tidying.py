@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from pinnace.core.base.aio.clock import Clock
 from pinnace.core.base.errors import PinnaceError
 from pinnace.core.base.pod import Object, Pod
 from pinnace.core.base.runtime import POD_GRACE, POD_NAME_LABEL, POD_NAMESPACE_LABEL, POD_UID_LABEL
 from pinnace.core.pods.lifecycle.means import Means
-from pinnace.core.pods.lifecycle.roster import Roster
+from pinnace.core.pods.lifecycle.roster import Name, Roster
 
 logger = logging.getLogger(__name__)
 
@@ -22,37 +21,40 @@ INTERVAL_SECONDS: Final = 60.0
 
 
 class Tidying:
-    """Looks once when asked and about once a minute; only when the pods that are wanted are known."""
+    """Looks once a minute, first when `is_known`: the pods that are wanted, by the cloud and by files, are all known."""
 
-    def __init__(self, means: Means, roster: Roster, clock: Clock) -> None:
+    def __init__(self, means: Means, roster: Roster, is_known: asyncio.Event) -> None:
         self._means = means
         self._roster = roster
-        self._clock = clock
+        self._is_known = is_known
 
     async def run(self) -> None:
         """For ever."""
         while True:
-            await self._clock.sleep(INTERVAL_SECONDS)
+            await self._is_known.wait()
             try:
-                await self.find_orphans(self._known())
+                await self.find_orphans()
                 await self._leftovers()
             except PinnaceError as error:
                 logger.warning("pods.tidying.failed reason=%s; tried again in a minute", error)
+            await self._means.clock.sleep(INTERVAL_SECONDS)
 
-    async def find_orphans(self, wanted: Collection[str]) -> None:
-        """End and remove what the runtime has of pods whose uids are not among the wanted. Raises RuntimeFailed."""
+    async def find_orphans(self, *, names: Mapping[Name, str] | None = None) -> None:
+        """End and remove what the runtime has of pods that have no worker. With `names` only what stands in the way of wanted pods: what
+        has their name and another uid. Raises RuntimeFailed."""
         orphans: dict[str, Pod] = {}
         for sandbox in await self._means.runtime.sandboxes():
-            if sandbox.uid not in wanted:
+            if sandbox.uid not in orphans:
                 orphans[sandbox.uid] = _pod_of(sandbox.namespace, sandbox.name, sandbox.uid)
         for instance in await self._means.runtime.containers():
             uid = instance.labels.get(POD_UID_LABEL, "")
-            if uid and uid not in wanted:
-                names = (instance.labels.get(POD_NAMESPACE_LABEL, ""), instance.labels.get(POD_NAME_LABEL, ""))
-                known = orphans.get(uid) or _pod_of(*names, uid)
+            if uid:
+                name = (instance.labels.get(POD_NAMESPACE_LABEL, ""), instance.labels.get(POD_NAME_LABEL, ""))
+                known = orphans.get(uid) or _pod_of(*name, uid)
                 orphans[uid] = _with_grace(known, instance.annotations.get(POD_GRACE, ""))
         for orphan in orphans.values():
-            self._roster.clear_away(orphan)
+            if names is None or names.get((orphan.namespace, orphan.name), orphan.uid) != orphan.uid:
+                self._roster.clear_away(orphan)
 
     def _known(self) -> set[str]:
         return {each.pod.uid for each in self._roster.workers}
@@ -63,8 +65,9 @@ class Tidying:
         for uid in set(await self._means.materials.leftovers()) - self._known():
             logger.info("pods.leftovers uid=%s: removing what is left of its volumes", uid)
             await self._means.materials.unmount(uid)
+        folders = await asyncio.to_thread(log_folders, self._means.settings.pod_logs_dir)
         kept = {log_folder(each.pod) for each in self._roster.workers}
-        await asyncio.to_thread(remove_folders, self._means.settings.pod_logs_dir, kept)
+        await asyncio.to_thread(remove_folders, [each for each in folders if each.name not in kept])
 
 
 def log_folder(pod: Pod) -> str:
@@ -72,12 +75,16 @@ def log_folder(pod: Pod) -> str:
     return f"{pod.namespace}_{pod.name}_{pod.uid}"
 
 
-def remove_folders(parent: Path, kept: Collection[str]) -> None:
-    """Remove the log folders of pods that are no more. For a thread."""
+def log_folders(parent: Path) -> list[Path]:
+    """What looks like a pod's. For a thread."""
     try:
-        folders = [each for each in parent.iterdir() if each.name not in kept and each.name.count("_") == 2 and each.is_dir()]
-    except FileNotFoundError:
-        return
+        return [each for each in parent.iterdir() if each.name.count("_") == 2 and each.is_dir()]
+    except OSError:
+        return []
+
+
+def remove_folders(folders: Sequence[Path]) -> None:
+    """For a thread."""
     for each in folders:
         shutil.rmtree(each, ignore_errors=True)
 

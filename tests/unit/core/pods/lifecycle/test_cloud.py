@@ -381,6 +381,23 @@ async def test_a_static_pod_runs_before_the_first_contact_and_gets_its_mirror(wo
     assert len(world.runtime.running()) == 1
 
 
+async def test_static_pods_outlive_the_agent_though_their_files_are_read_late(world: PodWorld) -> None:
+    world.service.set_static([static_pod()])
+    await world.apply(pod("goes"))
+    await world.settle()
+    before = next(each for each in world.runtime.running() if each.labels["io.kubernetes.pod.uid"] == "hash-local")
+    await world.stop()
+    del world.objects.stored[ResourceKey("pod", "default", "goes")]
+    await world.restart(static=None)
+    await world.advance(120)
+    assert len(world.runtime.running()) == 2  # which of them are not wanted is not known yet
+    assert not world.service.loaded.is_set()
+    world.service.set_static([static_pod()])
+    await world.settle()
+    assert world.runtime.running() == [before]
+    assert world.materials.left == {"hash-local"}
+
+
 async def test_a_mirror_that_is_deleted_is_made_again(world: PodWorld) -> None:
     world.service.set_static([static_pod()])
     await world.settle()
