@@ -118,7 +118,7 @@ class PortMapping:
 
 @dataclass(frozen=True, slots=True)
 class Dns:
-    """What resolv.conf says."""
+    """What resolv.conf says; a sandbox without it has the host's."""
 
     servers: tuple[str, ...] = ()
     searches: tuple[str, ...] = ()
@@ -350,7 +350,7 @@ class Stream(Protocol):
     async def resize(self, columns: int, rows: int) -> None: ...
 
     async def wait(self) -> int:
-        """The exit code; 0 for an attach."""
+        """The exit code, once `output` has been read to its end; 0 for an attach."""
         ...
 
 
@@ -442,7 +442,8 @@ class Runtime(Protocol):
         ...
 
     async def stop_container(self, container_id: str, grace_seconds: float) -> None:
-        """The image's stop signal or SIGTERM, then SIGKILL after the grace; returns when it ended. Nothing happens when it has ended."""
+        """The image's stop signal or SIGTERM, then SIGKILL after the grace; returns when it ended. Nothing happens when it has ended or is
+        gone."""
         ...
 
     async def remove_container(self, container_id: str) -> None:

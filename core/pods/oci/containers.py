@@ -89,10 +89,8 @@ class Containers:
                 files.remove_folder(folder)
                 continue
             entry = _Entry(record, exit=self._exit(record.id))
-            started = folder / _STARTED
-            if started.exists():
-                entry.started_at = float(started.read_text() or 0)
-            elif self._shims.living(record.id):
+            entry.started_at = self._started(record.id)
+            if not entry.started_at and self._shims.living(record.id):
                 entry.started_at = time.time()  # on its way: the shim has not come to the file yet
             found.append(entry)
         return found
@@ -106,6 +104,13 @@ class Containers:
                 logger.warning("pods.container.stray container=%s shim=%d; it is ended", each.name, pid)
                 self._bundles.kill_stray(each.name, pid)
                 files.remove_folder(each)
+
+    def _started(self, container_id: str) -> float:
+        """The moment that the shim wrote down; 0 before it did."""
+        try:
+            return float((self._root / container_id / _STARTED).read_text() or 0)
+        except (OSError, ValueError):
+            return 0.0
 
     def _exit(self, container_id: str) -> Exit | None:
         path = self._root / container_id / _EXIT
@@ -222,6 +227,7 @@ class Containers:
         except RuntimeFailed as error:
             problem = error
         if problem is None and self._adopt(entry):
+            entry.started_at = await asyncio.to_thread(self._started, record.id) or entry.started_at  # the shim's word, as after a restart
             self._changed(record.pod_uid)
             return
         entry.exit = await asyncio.to_thread(self._exit, record.id)

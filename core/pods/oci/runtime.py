@@ -132,9 +132,10 @@ class OciRuntime:
         return await self._sandboxes.run(config)
 
     async def stop_sandbox(self, sandbox_id: str) -> None:
-        async with asyncio.TaskGroup() as group:
-            for each in self._containers.of(sandbox_id=sandbox_id):
-                group.create_task(self._containers.stop(each.id, 0))
+        stops = (self._containers.stop(each.id, 0) for each in self._containers.of(sandbox_id=sandbox_id))
+        for failed in await asyncio.gather(*stops, return_exceptions=True):
+            if failed is not None:
+                raise failed  # one word to the caller, when every container was tried
         await self._sandboxes.stop(sandbox_id)
 
     async def remove_sandbox(self, sandbox_id: str) -> None:

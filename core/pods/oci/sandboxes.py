@@ -24,6 +24,10 @@ _RECORD: Final = "sandbox.json"
 _SHM_BYTES: Final = 64 << 20
 
 
+RESOLV_CONF: Final = Path("/etc/resolv.conf")
+"""For pods that say nothing."""
+
+
 def resolv_conf(dns: Dns) -> str:
     """resolv.conf(5)."""
     lines = [f"nameserver {each}" for each in dns.servers]
@@ -120,7 +124,7 @@ class Sandboxes:
         return SHM if record.host_ipc else str(self._base / record.id / "shm")
 
     def resolv_conf(self, record: SandboxRecord) -> str:
-        """ "" when the pod did not ask for one."""
+        """ "" when there was none at the sandbox's start."""
         path = self._root / record.id / "resolv.conf"
         return str(path) if path.exists() else ""
 
@@ -182,6 +186,8 @@ class Sandboxes:
         config.log_directory.mkdir(parents=True, exist_ok=True, mode=0o755)
         if config.dns is not None:
             files.write(folder / "resolv.conf", resolv_conf(config.dns).encode(), mode=0o644)
+        elif RESOLV_CONF.exists():
+            files.write(folder / "resolv.conf", RESOLV_CONF.read_bytes(), mode=0o644)
         files.write(folder / _RECORD, encoded(record))
 
     async def _make_namespaces(self, record: SandboxRecord, config: SandboxConfig) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
@@ -13,9 +15,12 @@ from rig.containerd import Containerd
 from rig.images import busybox, file, folder
 from rig.oci import OciHome
 
-from pinnace.core.base.imagefiles import BuiltImage
+from pinnace.core.base.imagefiles import BuiltImage, write_archive
 from pinnace.core.base.runtime import Runtime
+from pinnace.core.base.settings.edged import BuiltinRuntimeSettings
 from pinnace.core.pods.cri.runtime import CriRuntime
+from pinnace.core.pods.images.store import BuiltinImages
+from pinnace.core.pods.oci.runtime import OciRuntime
 
 BUSYBOX = "pinnace.test/busybox:1"
 ENTRY = "pinnace.test/entry:1"
@@ -82,28 +87,73 @@ class _Cri(AbstractContextManager[Installation]):
         self._daemon.close()
 
 
-class _BuiltIn(AbstractContextManager[Installation]):
-    def __init__(self, _: Path) -> None:
-        self._home = OciHome(images())
-
-    def __enter__(self) -> Installation:
-        return BuiltInInstallation(self._home)
-
-    def __exit__(self, *_: object) -> None:
-        self._home.__exit__(None, None, None)
-
-
 class BuiltInInstallation:
-    """crun and nothing else."""
+    """crun and the built-in image store."""
 
     name = "oci"
     quirks: frozenset[Quirk] = frozenset()
 
     def __init__(self, home: OciHome) -> None:
-        self.home = home
+        self._bridge = home.bridge
+        self.settings = replace(home.settings, import_dir=home.folder / "import")
 
     def adapter(self) -> Runtime:
-        return self.home.adapter()
+        return _BuiltInRuntime(self.settings, self._bridge)
+
+    async def import_images(self) -> None:
+        """As an air-gapped node gets them: an archive in the import folder."""
+        self.settings.import_dir.mkdir(parents=True)
+        write_archive(self.settings.import_dir / "images.tar", {name: [image] for name, image in images().items()})
+        store = BuiltinImages(self.settings)
+        await store.start()
+        done = asyncio.Event()
+        store.on_import(lambda _: done.set())
+        running = asyncio.create_task(store.run())
+        try:
+            async with asyncio.timeout(60):
+                await done.wait()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await store.close()
+
+
+class _BuiltInRuntime(OciRuntime):
+    """With its image store, which the agent runs beside it."""
+
+    def __init__(self, settings: BuiltinRuntimeSettings, bridge: str) -> None:
+        self._store = BuiltinImages(settings)
+        super().__init__(settings, self._store, bridge=bridge)
+
+    async def start(self) -> None:
+        await self._store.start()
+        await super().start()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._store.run())
+            group.create_task(super().run())
+
+    async def close(self) -> None:
+        await super().close()
+        await self._store.close()
+
+
+class _BuiltIn(AbstractContextManager[Installation]):
+    def __init__(self, _: Path) -> None:
+        self._home = OciHome({})
+
+    def __enter__(self) -> Installation:
+        made = BuiltInInstallation(self._home)
+        try:
+            asyncio.run(made.import_images())
+        except BaseException:
+            self._home.__exit__(None, None, None)
+            raise
+        return made
+
+    def __exit__(self, *_: object) -> None:
+        self._home.__exit__(None, None, None)
 
 
 class FakeInstallation(AbstractContextManager[Installation]):
@@ -135,7 +185,5 @@ INSTALLATIONS: Mapping[str, Callable[[Path], AbstractContextManager[Installation
 """By name; what is built with a scratch folder and gives the installation in `with`. Images of `images()` must be there."""
 EVERY = ("cri", "oci")
 """Those with real containers."""
-WITH_IMAGES = ("cri",)
-"""Those whose images are the real ones, for the tests of images."""
 FAKES = ("fake",)
 """Those that only keep books; tests marked `bookkeeping` run on them too."""

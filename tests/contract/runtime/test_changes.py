@@ -67,7 +67,7 @@ async def test_new_adapter_sees_everything_and_what_ended_meanwhile(pod: TestPod
         return "over" in log.read_text()
 
     await until(is_over, what="the container's last word")
-    again = installation.adapter()
+    again = pod.runtime = installation.adapter()
     told: list[str] = []
     again.on_change(told.append)
     await again.start()

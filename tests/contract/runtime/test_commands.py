@@ -164,9 +164,13 @@ async def test_exec_of_what_is_no_program(pod: TestPod) -> None:
 
 
 async def test_exec_in_what_is_not_there(pod: TestPod) -> None:
-    with pytest.raises(RuntimeFailed):
+    async def run() -> None:
         async with pod.runtime.exec("0" * 64, ("true",), tty=False, stdin=False) as stream:
+            await all_of(stream)
             await stream.wait()
+
+    with pytest.raises(RuntimeFailed):
+        await run()
 
 
 async def test_leaving_an_exec_ends_it(pod: TestPod, installation: Installation) -> None:
@@ -198,6 +202,7 @@ async def test_container_that_ends_ends_its_execs(pod: TestPod) -> None:
         await said_until(stream, b"up")
         await pod.runtime.stop_container(container_id, 0)
         async with asyncio.timeout(DEADLINE):
+            await all_of(stream)
             assert await stream.wait() == 137
 
 

@@ -88,7 +88,7 @@ async def test_containers_of_one_pod_and_of_all(pod: TestPod) -> None:
     assert mine[one].state is ContainerState.RUNNING
     assert mine[two].state is ContainerState.CREATED
     assert {one, two} <= {each.id for each in await pod.runtime.containers()}
-    assert await pod.runtime.containers("nobody") == []
+    assert list(await pod.runtime.containers("nobody")) == []
 
 
 async def test_stop_is_terminate_then_kill(pod: TestPod) -> None:
@@ -124,11 +124,25 @@ async def test_stop_sends_the_signal_that_the_image_wants(pod: TestPod) -> None:
     assert (await pod.runtime.container(container_id)).exit_code == 5
 
 
+@pytest.mark.bookkeeping
 async def test_stop_of_what_has_ended_or_never_was_is_nothing(pod: TestPod) -> None:
-    container = await pod.run(("true",))
-    await pod.runtime.stop_container(container.id, 1)
+    container_id = await pod.start()
+    await pod.runtime.stop_container(container_id, 0)
+    before = await pod.runtime.container(container_id)
+    await pod.runtime.stop_container(container_id, 1)
     await pod.runtime.stop_container("0" * 64, 1)
-    assert (await pod.runtime.container(container.id)).exit_code == 0
+    assert before.state is ContainerState.EXITED
+    assert await pod.runtime.container(container_id) == before
+
+
+@pytest.mark.bookkeeping
+async def test_remove_twice(pod: TestPod) -> None:
+    container_id = await pod.start()
+    await pod.runtime.remove_container(container_id)
+    await pod.runtime.remove_container(container_id)
+    assert list(await pod.runtime.containers(pod.uid)) == []
+    with pytest.raises(NoSuchContainer):
+        await pod.runtime.container(container_id)
 
 
 async def test_start_of_what_is_no_program_tells_so(pod: TestPod) -> None:
@@ -150,7 +164,7 @@ async def test_remove_ends_what_runs_and_leaves_the_log(pod: TestPod) -> None:
     assert log.exists()
     with pytest.raises(NoSuchContainer):
         await pod.runtime.container(container_id)
-    assert await pod.runtime.containers(pod.uid) == []
+    assert list(await pod.runtime.containers(pod.uid)) == []
     await pod.runtime.remove_container(container_id)
 
 

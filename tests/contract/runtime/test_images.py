@@ -45,6 +45,7 @@ async def test_user_of_an_image(runtime: Runtime) -> None:
     assert (image.user, other.user) == ("app", "")
 
 
+@pytest.mark.bookkeeping
 async def test_image_that_is_not_there(runtime: Runtime) -> None:
     assert await runtime.images.image("pinnace.test/nothing:1") is None
     assert await runtime.images.image("sha256:" + "0" * 64) is None
@@ -140,7 +141,6 @@ async def test_remove_but_not_what_is_in_use(pod: TestPod, registry: Registry) -
     await pod.runtime.images.remove(image.id)
     assert await pod.runtime.images.image(name) is None
     assert await pod.runtime.images.image(image.id) is None
-    await pod.runtime.images.remove(image.id)
 
 
 async def test_disk(runtime: Runtime) -> None:
