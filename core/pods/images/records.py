@@ -44,7 +44,8 @@ class ImageStore(Images, Protocol):
         ...
 
     def hold(self, image_id: str, container_id: str) -> None:
-        """The image may not be removed while a container uses it. Survives nothing: the runtime holds anew after a restart."""
+        """The image may not be removed while a container uses it. Survives nothing: the runtime holds anew after a restart, also an image
+        whose record was damaged meanwhile: its containers run on."""
         ...
 
     def release(self, container_id: str) -> None: ...

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 IMPORT_SECONDS: Final = 5.0
 """How often the import folder is looked at."""
+FIRST_IMPORT_SECONDS: Final = 60.0
+"""How long pulls wait for the archives that lie in the folder at the start."""
 HOUSE_SECONDS: Final = 600.0
 """How often times of use are written down, if they changed, and leftovers are looked for."""
 LEFTOVER_SECONDS: Final = 86_400.0
@@ -100,6 +102,7 @@ class BuiltinImages:
         self._used: dict[str, float] = {}
         self._used_written: dict[str, float] = {}
         self._imported = asyncio.Event()
+        self._is_collection_due = False
         self.imports = Imports(settings.import_dir, self.layout, self._import, self._clock)
 
     async def start(self) -> None:
@@ -151,7 +154,8 @@ class BuiltinImages:
     async def pull(self, reference: str, credentials: Sequence[Credential] = (), *, progress: Progress | None = None) -> Image:
         """As `Images.pull`; an image that was imported from an archive is as new as it gets and is given at once."""
         name = str(parse(reference))
-        await self._imported.wait()  # what lies in the folder at the start need not be fetched
+        with contextlib.suppress(TimeoutError):  # what lies in the folder at the start need not be fetched
+            await asyncio.wait_for(self._imported.wait(), FIRST_IMPORT_SECONDS)
         local = self._find(reference)
         if local is not None and local.is_pinned:
             return self._public(local)
@@ -202,9 +206,8 @@ class BuiltinImages:
         return tuple(self.layout.layer(each.name) for each in self._get(image_id).layers)
 
     def hold(self, image_id: str, container_id: str) -> None:
-        image = self._get(image_id)
-        self._held[container_id] = image.id
-        self._used[image.id] = self._clock.wall()
+        self._held[container_id] = image_id
+        self._used[image_id] = self._clock.wall()
 
     def release(self, container_id: str) -> None:
         image = self._held.pop(container_id, None)
@@ -250,10 +253,14 @@ class BuiltinImages:
             "registry": registry,
             "max_bytes": self._settings.max_image_bytes,
         }
-        async with self._gate.together():
-            started = self._clock.now()
-            found = await self.children.work(request, pull.progress)
-            image = (await self._enter(found))[-1]
+        try:
+            async with self._gate.together():
+                started = self._clock.now()
+                found = await self.children.work(request, pull.progress)
+                image = (await self._enter(found))[-1]
+        finally:
+            if self._is_collection_due:
+                await self.collect(0.0)
         logger.info("images.pulled image=%s id=%s seconds=%.1f bytes=%d", name, image.id, self._clock.now() - started, image.size)
         return self._public(image)
 
@@ -322,7 +329,10 @@ class BuiltinImages:
     async def collect(self, older_than: float) -> None:
         """Throw away layers and documents of no image, and downloads nobody went on with; not while a pull may need them."""
         async with self._gate.alone() as is_alone, self._writing:
-            if is_alone:
+            if not is_alone:
+                self._is_collection_due |= older_than == 0.0
+            else:
+                self._is_collection_due = False
                 try:
                     await asyncio.to_thread(self._throw_away, older_than)
                 except OSError as error:

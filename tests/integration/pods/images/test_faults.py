@@ -356,6 +356,24 @@ async def test_the_child_ends_with_its_agent_and_the_next_one_goes_on(tmp_path: 
         assert proxy.down - before < SIZE - had + 100_000
 
 
+async def test_what_is_removed_during_a_pull_goes_when_that_ends(make_store: StoreMaker, registry: Registry) -> None:
+    small = build([layer([file("small")])])
+    registry.push("during/small:1", small)
+    registry.push("during/b:1", large("during"))
+    async with CutProxy("127.0.0.1", registry.port) as proxy:
+        store = await started(make_store(plain(proxy.port)))
+        host = f"127.0.0.1:{proxy.port}"
+        found = await store.pull(f"{host}/during/small:1")
+        (folder,) = store.layers(found.id)
+        proxy.plan_always(lambda: Plan(stall_down=1 << 20))
+        task = asyncio.create_task(store.pull(f"{host}/during/b:1"))
+        await until(lambda: bool(store.children.pids))
+        await store.remove(found.id)
+        assert folder.exists()  # the pull may have found it and build upon it
+        task.cancel()
+        await until(lambda: not folder.exists())
+
+
 async def test_a_pull_nobody_waits_for_any_more_ends(make_store: StoreMaker, registry: Registry) -> None:
     registry.push("unwanted/b:1", large("unwanted"))
     async with CutProxy("127.0.0.1", registry.port) as proxy:

@@ -109,6 +109,17 @@ async def test_times_of_use_survive_and_a_held_image_is_in_use_now(store: Builti
     await again.start()
 
 
+async def test_an_image_that_was_lost_may_be_held_but_not_used(store: BuiltinImages) -> None:
+    (image,) = fill(store.layout, 1)
+    (store.layout.index / f"{0:064x}.json").write_bytes(b"{")
+    await store.start()
+    store.hold(image.id, "c")
+    with pytest.raises(RuntimeFailed, match="no image"):
+        store.layers(image.id)
+    assert await store.images() == []
+    store.release("c")
+
+
 async def test_a_store_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     store = BuiltinImages(BuiltinRuntimeSettings(root_dir=tmp_path / "file"))

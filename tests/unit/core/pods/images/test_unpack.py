@@ -8,6 +8,7 @@ import io
 import os
 import stat
 import struct
+import subprocess
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -198,6 +199,23 @@ def test_a_hard_link_to_what_was_hidden_is_refused(box: Box) -> None:
     box.members(file(".wh.f"))
     with pytest.raises(LayerRefused, match="not in the image"):
         box.members(hard_link("b", "f"))
+
+
+def test_the_kernel_sees_what_the_image_means(box: Box) -> None:
+    """The layers in a real overlay, in a mount namespace of its own."""
+    box.members(folder("tmp", 0o1777), file("gone"), folder("d"), file("d/old"), file("swap"), folder("tree"), file("tree/x"))
+    box.members(file(".wh.gone"), folder("d"), file("d/.wh..wh..opq"), file("d/new"), file(".wh.tree"))
+    box.members(file("tmp/f"), file(".wh.swap"), folder("swap"), file("swap/in"), file("tree/y"), hard_link("d/link", "d/new"))
+    lowers = ":".join(str(each) for each in box.lowers[::-1])
+    script = 'mount -t overlay overlay -o "lowerdir=$1" "$2" && cd "$2" && find . | sort && stat -c %a tmp'
+    merged = box.outside
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", lowers, str(merged)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [
+        ".", "./d", "./d/link", "./d/new", "./swap", "./swap/in", "./tmp", "./tmp/f", "./tree", "./tree/y", "1777",
+    ]  # fmt: skip
 
 
 # -- attacks ----------------------------------------------------------------------------------------------------------------------------
