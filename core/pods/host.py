@@ -112,12 +112,12 @@ class PodNode:
         )
         self._upkeep = Upkeep(self.containers, self.service, self.events, self.cgroups, settings, clock=self._clock)
         self._upkeep.on_change(self._tell)
-        statics = StaticPods(
+        self._statics = StaticPods(
             kubelet.static_pod_path, node, self.service.set_static, look_seconds=seconds(kubelet.file_check_frequency), clock=self._clock
         )
         self._parts = {
             "pods": self._run_pods,
-            "static pods": statics.run,
+            "static pods": self._statics.run,
             "runtime state": self._watch_state,
         }
         uplink.on_connected(self._materials.connected)
@@ -129,7 +129,9 @@ class PodNode:
                 group.create_task(supervise(name, part, Backoff(0.2, 10.0)), name=name)
 
     async def _run_pods(self) -> None:
-        """The upkeep throws away what belongs to no pod: it begins when all are known, and ends with who knows them."""
+        """Static pods are known first, or those that run would be taken for nobody's. The upkeep throws away what belongs to no pod: it
+        begins when all are known, and ends with who knows them."""
+        await self._statics.look()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.service.run())
             await self.service.loaded.wait()
