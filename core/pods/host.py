@@ -84,7 +84,7 @@ class PodNode:
         self.containers = runtime or runtime_of(settings)
         self.events = EventRecorder(node, outbox, is_sending=settings.report_event, clock=self._clock)
         self.cgroups = PodCgroups(kubelet, room=unreserved(machine, kubelet))
-        prober = ProbeRunner(self.containers, self.events, clock=self._clock)
+        self._prober = ProbeRunner(self.containers, self.events, clock=self._clock)
         self._materials = PodMaterials(
             settings,
             Host(node, machine.get("memory", 0), addresses, lambda: self.allocatable(capacity)),
@@ -101,7 +101,7 @@ class PodNode:
             uplink=uplink,
             runtime=self.containers,
             materials=self._materials,
-            prober=prober,
+            prober=self._prober,
             hooks=LifecycleHooks(self.containers, clock=self._clock),
             events=self.events,
             cgroups=self.cgroups,
@@ -112,12 +112,12 @@ class PodNode:
         )
         self._upkeep = Upkeep(self.containers, self.service, self.events, self.cgroups, settings, clock=self._clock)
         self._upkeep.on_change(self._tell)
-        self._statics = StaticPods(
+        statics = StaticPods(
             kubelet.static_pod_path, node, self.service.set_static, look_seconds=seconds(kubelet.file_check_frequency), clock=self._clock
         )
         self._parts = {
             "pods": self._run_pods,
-            "static pods": self._statics.run,
+            "static pods": statics.run,
             "runtime state": self._watch_state,
         }
         uplink.on_connected(self._materials.connected)
@@ -129,13 +129,14 @@ class PodNode:
                 group.create_task(supervise(name, part, Backoff(0.2, 10.0)), name=name)
 
     async def _run_pods(self) -> None:
-        """Static pods are known first, or those that run would be taken for nobody's. The upkeep throws away what belongs to no pod: it
-        begins when all are known, and ends with who knows them."""
-        await self._statics.look()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.service.run())
-            await self.service.loaded.wait()
-            group.create_task(self._upkeep.run())
+        """The upkeep throws away what belongs to no pod: it begins when all are known, and ends with who knows them."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.service.run())
+                await self.service.loaded.wait()
+                group.create_task(self._upkeep.run())
+        finally:
+            await self._prober.close()
 
     async def changed(self, change: ObjectChange) -> None:
         """An object of `kinds` was written to the store, or deleted from it."""
