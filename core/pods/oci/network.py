@@ -20,6 +20,7 @@ from pinnace.core.pods.oci.cni import Attachment, Conf, Network, NetworkFailed, 
 logger = logging.getLogger(__name__)
 _RECORD: Final = "network.json"
 BRIDGE: Final = "pinnace0"
+DEFAULT: Final = "the default network"
 
 
 def default_network(subnet: str, leases: Path, *, bridge: str = BRIDGE, has_firewall: bool = False) -> Network:
@@ -39,7 +40,7 @@ def default_network(subnet: str, leases: Path, *, bridge: str = BRIDGE, has_fire
     ]
     if has_firewall:
         plugins.append({"type": "firewall"})
-    return Network("pinnace", "0.4.0", tuple(plugins), "the default network")
+    return Network("pinnace", "0.4.0", tuple(plugins), DEFAULT)
 
 
 class PodNetwork:
@@ -50,7 +51,7 @@ class PodNetwork:
         self._plugins = Plugins(settings.cni_bin_dirs)
         self._bridge = bridge
 
-    def _network(self) -> Network:
+    def _network(self, *, has_firewall: bool = False) -> Network:
         found = configured(self._settings.cni_conf_dir)
         if found is not None:
             return found
@@ -59,7 +60,7 @@ class PodNetwork:
                 self._settings.pod_subnet,
                 self._settings.run_dir / "leases",
                 bridge=self._bridge,
-                has_firewall=self._plugins.find("firewall") is not None,
+                has_firewall=has_firewall,
             )
         except ValueError as error:
             raise NetworkFailed(f"builtinRuntime.podSubnet: {error}") from error
@@ -79,6 +80,8 @@ class PodNetwork:
     async def attach(self, folder: Path, sandbox_id: str, netns: Path, config: SandboxConfig) -> tuple[str, ...]:
         """The sandbox's addresses. Raises NetworkFailed."""
         network = await asyncio.to_thread(self._network)
+        if network.source == DEFAULT and self._plugins.find("firewall") is not None and await _drops_forwarded():
+            network = self._network(has_firewall=True)
         attachment = Attachment(
             container_id=sandbox_id,
             netns=str(netns),
@@ -112,6 +115,18 @@ class PodNetwork:
         noted = await asyncio.to_thread(_noted, folder)
         if noted is not None and noted[2] is not None:
             await self._plugins.check(noted[0], noted[1], noted[2])
+
+
+async def _drops_forwarded() -> bool:
+    """Does the machine drop what it would forward, as one with docker does? Pods then need rules of their own; those take their time."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "iptables", "-w", "-S", "FORWARD", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        )
+    except OSError:
+        return False
+    output, _ = await process.communicate()
+    return output.startswith(b"-P FORWARD DROP")
 
 
 def _capabilities(config: SandboxConfig) -> dict[str, Any]:

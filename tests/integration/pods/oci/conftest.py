@@ -6,10 +6,11 @@ import asyncio
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 from contract.runtime.installations import images
 from contract.runtime.pods import TestPod, remove_cgroups
 from rig.images import busybox, file, folder, layer, link
@@ -21,6 +22,11 @@ from pinnace.core.pods.oci.runtime import OciRuntime
 VOLUMES = "pinnace.test/volumes:1"
 LAYERS = "pinnace.test/layers:1"
 ESCAPE = "pinnace.test/escape:1"
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """uvloop, as in the product; the suite of all runtimes runs on asyncio's own."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="module")
