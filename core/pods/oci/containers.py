@@ -122,6 +122,15 @@ class Containers:
             logger.warning("pods.container.exit_unreadable container=%s reason=%s", container_id, error)
             return exit_unknown(time.time(), "the record of how it ended cannot be read")
 
+    def _started(self, container_id: str) -> float:
+        """When it was started; 0.0 when it was not. Blocks."""
+        try:
+            return float((self._root / container_id / _STARTED).read_text())
+        except FileNotFoundError:
+            return 0.0
+        except (OSError, ValueError):
+            return time.time()
+
     def _adopt(self, entry: _Entry) -> bool:
         """Watch the container's shim; False when there is none."""
         pid = self._shims.living(entry.record.id)
@@ -136,6 +145,8 @@ class Containers:
         task.add_done_callback(self._closing.discard)
 
     async def _note_end(self, entry: _Entry) -> None:
+        if entry.ended.is_set():
+            return
         entry.exit = await asyncio.to_thread(self._exit, entry.record.id)
         if entry.exit is None:
             await self._lost(entry)
@@ -226,6 +237,7 @@ class Containers:
             await self._shims.start(record, self._root / record.id)
         except RuntimeFailed as error:
             problem = error
+        entry.started_at = await asyncio.to_thread(self._started, record.id) or entry.started_at
         if problem is None and self._adopt(entry):
             entry.started_at = await asyncio.to_thread(self._started, record.id) or entry.started_at  # the shim's word, as after a restart
             self._changed(record.pod_uid)
@@ -267,7 +279,8 @@ class Containers:
         try:
             await self._shims.ask(entry.record.id, b"K", str(int(number)).encode())
         except OSError:
-            logger.debug("pods.container.shim_gone container=%s", entry.record.id)  # the watch is about to tell
+            if not self._shims.living(entry.record.id):
+                await self._note_end(entry)
         except RuntimeFailed:
             if number != signal.SIGKILL:
                 raise

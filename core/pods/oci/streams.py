@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, Self
 
@@ -15,9 +16,16 @@ MOST_OUTPUT: Final = 16 << 20
 """Bytes of each stream that `exec_sync` keeps; what comes after is read and left out."""
 
 
+WAITING: Final = 16
+"""Frames read and not asked for yet; the command is not read from while there are so many, and so waits."""
+
+
 class ShimStream:
     """`base.runtime.Stream` over frames. `open_` connects when the context is entered; `None` means there is nothing to attach to (any
-    more): the stream is at its end from the start."""
+    more): the stream is at its end from the start.
+
+    Frames are read ahead of who asks for them, WAITING of them at most, so that the exit code comes though nobody reads the output.
+    """
 
     def __init__(
         self,
@@ -30,58 +38,70 @@ class ShimStream:
         self._is_exec = is_exec
         self._tty = tty
         self._running: Running | None = None
-        self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._code: asyncio.Future[int] | None = None
+        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._reading: asyncio.Task[int] | None = None
 
     async def __aenter__(self) -> Self:
-        self._code = asyncio.get_running_loop().create_future()
         opened = await self._open()
+        reader: asyncio.StreamReader | None = None
         if isinstance(opened, Running):
             self._running = opened
-            self._reader, self._writer = opened.reader, opened.writer
+            reader, self._writer = opened.reader, opened.writer
         elif opened is not None:
-            self._reader, self._writer = opened
-        else:
-            self._code.set_result(0)
+            reader, self._writer = opened
+        self._reading = asyncio.create_task(self._read(reader), name="output of a container")
+        self._reading.add_done_callback(lambda _: self._news.set())
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        assert self._reading is not None
+        self._reading.cancel()
+        await asyncio.gather(self._reading, return_exceptions=True)
         if self._running is not None:
             await asyncio.shield(self._running.end())
         elif self._writer is not None:
             self._writer.close()
             with contextlib.suppress(OSError):
                 await self._writer.wait_closed()
-        if self._code is not None and not self._code.done():
-            self._code.cancel()
-        elif self._code is not None:
-            self._code.exception()  # seen: whoever did not wait for the code does not want it
+
+    async def _read(self, reader: asyncio.StreamReader | None) -> int:
+        """Pass output on; the exit code. Raises RuntimeFailed when the command cannot be run."""
+        while reader is not None and (got := await read_frame(reader)) is not None:
+            kind, body = got
+            if kind in (b"1", b"2"):
+                await self._put(int(kind), body)
+            elif kind == b"L":
+                await self._put(1 if self._tty else 2, b"\r\n[%s bytes of output left out: the reader was too slow]\r\n" % body)
+            elif kind == b"e":
+                raise RuntimeFailed(body.decode(errors="replace"))
+            elif kind == b"E":
+                return int(body)
+        if self._is_exec:
+            raise RuntimeFailed("what ran the command ended before it")
+        return 0
+
+    async def _put(self, number: int, data: bytes) -> None:
+        while len(self._waiting) >= WAITING:
+            self._room.clear()
+            await self._room.wait()
+        self._waiting.append((number, data))
+        self._news.set()
 
     async def output(self) -> AsyncIterator[tuple[int, bytes]]:
         """Raises RuntimeFailed when the command cannot be run. What an attached reader was too slow for is left out, and said so."""
-        while self._reader is not None and (got := await read_frame(self._reader)) is not None:
-            kind, body = got
-            if kind in (b"1", b"2"):
-                yield int(kind), body
-            elif kind == b"L":
-                yield (1 if self._tty else 2), b"\r\n[%s bytes of output left out: the reader was too slow]\r\n" % body
-            elif kind == b"e":
-                failed = RuntimeFailed(body.decode(errors="replace"))
-                self._settle(failed)
-                raise failed
-            elif kind == b"E":
-                self._settle(int(body))
-                return
-        self._settle(RuntimeFailed("the container's shim ended") if self._is_exec else 0)
-
-    def _settle(self, code: int | RuntimeFailed) -> None:
-        if self._code is None or self._code.done():
-            return
-        if isinstance(code, int):
-            self._code.set_result(code)
-        else:
-            self._code.set_exception(code)
+        assert self._reading is not None, "enter the stream first"
+        while self._waiting or not self._reading.done():
+            if self._waiting:
+                got = self._waiting.popleft()
+                self._room.set()
+                yield got
+            else:
+                self._news.clear()
+                await self._news.wait()
+        await asyncio.shield(self._reading)
 
     async def write(self, data: bytes) -> None:
         if self._writer is None:
@@ -108,9 +128,9 @@ class ShimStream:
             await self._writer.drain()
 
     async def wait(self) -> int:
-        """The exit code, once `output` has been read to its end."""
-        assert self._code is not None, "enter the stream first"
-        return await asyncio.shield(self._code)
+        """Raises RuntimeFailed when the command could not be run."""
+        assert self._reading is not None, "enter the stream first"
+        return await asyncio.shield(self._reading)
 
 
 async def collected(stream: ShimStream) -> ExecResult:
