@@ -122,15 +122,6 @@ class Containers:
             logger.warning("pods.container.exit_unreadable container=%s reason=%s", container_id, error)
             return exit_unknown(time.time(), "the record of how it ended cannot be read")
 
-    def _started(self, container_id: str) -> float:
-        """When it was started; 0.0 when it was not. Blocks."""
-        try:
-            return float((self._root / container_id / _STARTED).read_text())
-        except FileNotFoundError:
-            return 0.0
-        except (OSError, ValueError):
-            return time.time()
-
     def _adopt(self, entry: _Entry) -> bool:
         """Watch the container's shim; False when there is none."""
         pid = self._shims.living(entry.record.id)
@@ -237,7 +228,6 @@ class Containers:
             await self._shims.start(record, self._root / record.id)
         except RuntimeFailed as error:
             problem = error
-        entry.started_at = await asyncio.to_thread(self._started, record.id) or entry.started_at
         if problem is None and self._adopt(entry):
             entry.started_at = await asyncio.to_thread(self._started, record.id) or entry.started_at  # the shim's word, as after a restart
             self._changed(record.pod_uid)
