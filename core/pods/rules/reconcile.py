@@ -122,7 +122,7 @@ def reconcile(pod: Pod, seen: Observed, memory: Memory, now: float) -> Plan:
         round_.keep_main()
     if round_.is_over:
         return Plan((Finish(),))
-    actions = (*round_.stops, *round_.starts, *superseded(seen))
+    actions = (*round_.stops, *round_.removals, *round_.starts, *superseded(seen))
     return Plan(actions, round_.waiting)
 
 
@@ -209,6 +209,7 @@ class _Round:
         self._memory = memory
         self._now = now
         self.stops: list[StopContainer] = []
+        self.removals: list[RemoveContainer] = []
         self.starts: list[StartContainer] = []
         self.waiting: dict[str, Trouble] = {}
         self.is_over = False
@@ -300,6 +301,10 @@ class _Round:
                 message = f"back-off {wait} restarting failed container={container.name} pod={pod}"
                 self.waiting[container.name] = Trouble(CRASH_LOOP, message, due)
                 return
+        if newest is not None and newest.state is ContainerState.CREATED:  # somebody was interrupted: it never ran, so this is no restart
+            self.removals.append(RemoveContainer(newest))
+            self.starts.append(StartContainer(container, restart_count(newest)))
+            return
         counts = [restart_count(newest)] if newest is not None else []
         if (told := self._memory.restarts.get(container.name)) is not None:
             counts.append(told)

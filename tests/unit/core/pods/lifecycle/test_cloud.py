@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 from rig.pods import NODE, PodWorld, break_link, pod, static_pod
@@ -11,6 +12,7 @@ from rig.pods import NODE, PodWorld, break_link, pod, static_pod
 from pinnace.core.base.contract.envelopes import load_body, reply
 from pinnace.core.base.contract.keys import ResourceKey
 from pinnace.core.base.ports import ObjectChange
+from pinnace.core.base.runtime import ContainerState
 from pinnace.ext.records import Envelope
 
 
@@ -237,6 +239,17 @@ async def test_restart_counts_and_last_state_survive_the_agent(world: PodWorld) 
     world.exit("main", 6)
     await world.settle()
     assert world.container()["restartCount"] == 3
+
+
+async def test_an_agent_that_ended_between_making_and_starting_counts_no_restart(world: PodWorld) -> None:
+    await world.apply(pod())
+    await world.stop()
+    (made,) = world.runtime.instances.values()
+    world.runtime.instances[made.id] = replace(made, state=ContainerState.CREATED, started_at=0.0)
+    await world.restart()
+    assert world.runtime.one("main").id != made.id
+    assert world.container()["restartCount"] == 0
+    assert len(world.runtime.instances) == 1
 
 
 async def test_counts_survive_a_runtime_that_forgot_everything(world: PodWorld) -> None:

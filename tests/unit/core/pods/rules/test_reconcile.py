@@ -168,6 +168,14 @@ def test_an_unknown_one_is_ended_before_it_is_started_anew() -> None:
     assert start.attempt == 1
 
 
+def test_one_that_was_made_but_never_ran_is_made_again_and_counts_not() -> None:
+    there = instance(state=CREATED, attempt=2)
+    remove, start = reconcile(make_pod(), observed([box()], [there]), Memory(restarts={"main": 2}), NOW).actions
+    assert remove == RemoveContainer(there)
+    assert isinstance(start, StartContainer)
+    assert start.attempt == 2
+
+
 def test_counts_go_on_when_the_runtime_forgot() -> None:
     (start,) = reconcile(make_pod(), observed([box()], []), Memory(restarts={"main": 4}), NOW).actions
     assert isinstance(start, StartContainer)
