@@ -23,6 +23,7 @@ from pinnace.core.base.ports import ObjectChange, ObjectStore, Outbox, Uplink
 from pinnace.core.base.runtime import Runtime, RuntimeState
 from pinnace.core.base.settings.edged import EdgedSettings, seconds
 from pinnace.core.pods.material.service import KINDS, Host, PodMaterials
+from pinnace.core.pods.ports import Events
 from pinnace.core.pods.probes import LifecycleHooks, ProbeRunner
 from pinnace.core.pods.rules.allocatable import allocatable, quantities, unreserved
 from pinnace.core.pods.service import PodService
@@ -38,8 +39,9 @@ TROUBLED_SECONDS: Final = 0.5
 """How often the runtime is asked how it is, while all is well and while it is not."""
 
 
-def runtime_of(settings: EdgedSettings) -> Runtime:
-    """The runtime that `containerRuntimeEndpoint` names, or the built-in one. Only the one that is used is imported."""
+def runtime_of(settings: EdgedSettings, events: Events | None = None) -> Runtime:
+    """The runtime that `containerRuntimeEndpoint` names, or the built-in one, which tells of imported images in `events` of the node. Only
+    the one that is used is imported."""
     kubelet = settings.tailored_kubelet_config
     if kubelet.container_runtime_endpoint:
         from pinnace.core.pods.cri.runtime import CriRuntime
@@ -50,10 +52,22 @@ def runtime_of(settings: EdgedSettings) -> Runtime:
             request_seconds=seconds(kubelet.runtime_request_timeout),
             cgroup_driver=kubelet.cgroup_driver,
         )
+    from pinnace.core.pods.images.imports import Imported
     from pinnace.core.pods.images.store import BuiltinImages
     from pinnace.core.pods.oci.runtime import OciRuntime
 
-    return OciRuntime(settings.builtin_runtime, BuiltinImages(settings.builtin_runtime), cgroup_driver=kubelet.cgroup_driver)
+    images = BuiltinImages(settings.builtin_runtime)
+
+    def imported(what: Imported) -> None:
+        assert events is not None
+        if what.problem:
+            events.node("Warning", "FailedImport", what.problem)
+        else:
+            events.node("Normal", "ImagesImported", f"imported {', '.join(what.names) or 'images without a name'} from {what.path}")
+
+    if events is not None:
+        images.on_import(imported)
+    return OciRuntime(settings.builtin_runtime, images, cgroup_driver=kubelet.cgroup_driver)
 
 
 class PodNode:
@@ -81,8 +95,8 @@ class PodNode:
         self._settings = kubelet
         self._listeners: list[Callable[[], None]] = []
         self._state = RuntimeState("", "", "the container runtime was not asked yet")
-        self.containers = runtime or runtime_of(settings)
         self.events = EventRecorder(node, outbox, is_sending=settings.report_event, clock=self._clock)
+        self.containers = runtime or runtime_of(settings, self.events)
         self.cgroups = PodCgroups(kubelet, room=unreserved(machine, kubelet))
         self._prober = ProbeRunner(self.containers, self.events, clock=self._clock)
         self._materials = PodMaterials(
