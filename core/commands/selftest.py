@@ -104,10 +104,23 @@ def agent() -> str:
     """All of the edge imports: what is only loaded on demand is there too."""
     import importlib
 
-    names = ("pinnace.core.agent", "websockets.asyncio.client", "paho.mqtt.client", "yaml", "pinnace.core.pods.images.child", "zstandard")
-    for name in names:
+    ours = ("agent", "pods.host", "pods.oci.runtime", "pods.cri.runtime", "pods.images.child", "pods.probes.health")
+    others = ("websockets.asyncio.client", "paho.mqtt.client", "yaml", "zstandard", "urllib3", "h2.connection")
+    for name in (*(f"pinnace.core.{each}" for each in ours), *others):
         importlib.import_module(name)
     return "complete"
+
+
+def shim() -> str:
+    """What supervises containers is in the build and runs on this machine; it knows no order without words."""
+    import subprocess
+
+    from pinnace.core.pods.oci.shims import PROGRAM
+
+    code = subprocess.run([PROGRAM], capture_output=True, check=False, timeout=10).returncode
+    if code != 2:
+        raise RuntimeError(f"{PROGRAM} answered {code}")
+    return f"{PROGRAM.stat().st_size >> 10} KiB"
 
 
 CHECKS: dict[str, Callable[[], str]] = {
@@ -117,6 +130,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "loop": loop,
     "commands": commands,
     "agent": agent,
+    "shim": shim,
 }
 
 
