@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -23,16 +24,19 @@ def cgroup_files(pid: int) -> dict[str, Path]:
     return found
 
 
-async def pid_of(pod: TestPod, container_id: str, word: str) -> int:
-    """On the host, of the process in a container whose command line has `word`."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                if word in (entry / "cmdline").read_text().split("\0") and (entry / "comm").read_text().strip() == "sleep":
-                    return int(entry.name)
-            except OSError:
-                continue
-    raise AssertionError(f"no process {word} of {container_id}")
+async def pid_of(seconds: str) -> int:
+    """On the host, of the one process that sleeps so long."""
+    found: list[int] = []
+
+    async def is_there() -> bool:
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdecimal() and (entry / "cmdline").read_text().split("\0")[:2] == ["sleep", seconds]:
+                    found.append(int(entry.name))
+        return bool(found)
+
+    await until(is_there, what=f"the process sleep {seconds}")
+    return found[0]
 
 
 def limit(pid: int, v1: str, v2: str) -> str:
@@ -45,8 +49,8 @@ def limit(pid: int, v1: str, v2: str) -> str:
 async def test_limits_are_in_the_cgroup_below_the_pods(pod: TestPod) -> None:
     seconds = str(100_000 + int(pod.uid[:4], 16))
     resources = Resources(cpu_period=100_000, cpu_quota=50_000, cpu_shares=512, memory_limit=64 * MIB, oom_score_adj=500)
-    container_id = await pod.start(("sleep", seconds), resources=resources)
-    pid = await pid_of(pod, container_id, seconds)
+    await pod.start(("sleep", seconds), resources=resources)
+    pid = await pid_of(seconds)
     files = cgroup_files(pid)
     assert pod.cgroup in str(files.get("memory", files.get("")))
     assert limit(pid, "memory/memory.limit_in_bytes", "memory.max") == str(64 * MIB)
@@ -63,7 +67,7 @@ async def test_limits_are_in_the_cgroup_below_the_pods(pod: TestPod) -> None:
 async def test_cgroup_is_gone_with_the_container(pod: TestPod) -> None:
     seconds = str(200_000 + int(pod.uid[:4], 16))
     container_id = await pod.start(("sleep", seconds), resources=Resources(memory_limit=64 * MIB))
-    files = cgroup_files(await pid_of(pod, container_id, seconds))
+    files = cgroup_files(await pid_of(seconds))
     mine = files.get("memory") or files[""]
     assert mine.is_dir()
     await pod.runtime.remove_container(container_id)
