@@ -12,14 +12,17 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from pinnace.core.base.imagefiles import BuiltImage, write_archive
+from pinnace.core.base.settings.edged import BuiltinRuntimeSettings
 from pinnace.core.pods.cri.runtime import CriRuntime
 from rig.images import busybox
 
+T = TypeVar("T")
 PAUSE = "pinnace.test/pause:1"
 DEADLINE = 30.0
 
@@ -38,6 +41,12 @@ def network_config(name: str, bridge: str, subnet: str, state: Path) -> str:
         {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True},
     ]
     return json.dumps({"cniVersion": "0.4.0", "name": name, "plugins": plugins})
+
+
+def apart(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end in a loop and thread of its own, also while this thread's loop runs."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 class Containerd:
@@ -85,6 +94,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
   sandbox_image = "{PAUSE}"
   disable_apparmor = true
   restrict_oom_score_adj = true
+  netns_mounts_under_state_dir = true
   stream_server_address = "127.0.0.1"
   stream_server_port = "0"
   [plugins."io.containerd.grpc.v1.cri".containerd]
@@ -107,7 +117,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
                 [program, "--config", str(self.folder / "config.toml")], stdin=subprocess.DEVNULL, stdout=out, stderr=out
             )
         deadline = time.monotonic() + DEADLINE
-        while asyncio.run(self._problem()):
+        while apart(self._problem()):
             assert self._process.poll() is None, self.log.read_text()[-4000:]
             assert time.monotonic() < deadline, self.log.read_text()[-4000:]
             time.sleep(0.05)
@@ -133,7 +143,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
         done = subprocess.run([*self._ctr(), "images", "import", str(archive)], capture_output=True, text=True, check=False)
         archive.unlink()
         assert done.returncode == 0, done.stderr
-        asyncio.run(self._until_known(list(images)))
+        apart(self._until_known(list(images)))
 
     async def _problem(self) -> str:
         runtime = CriRuntime(self.endpoint)
@@ -154,19 +164,33 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
 
     def close(self) -> None:
         """Take down every pod and the daemon, then whatever is left of either."""
+        with contextlib.suppress(Exception):  # the rest is swept up below
+            self.sweep()
+        self._crash()
+        subprocess.run(["ip", "link", "delete", self.bridge], check=False, capture_output=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Take down every pod."""
         if self._process is not None and self._process.poll() is None:
-            with contextlib.suppress(Exception):  # the rest is swept up below
-                asyncio.run(asyncio.wait_for(self._remove_pods(), 60))
-        self.stop()
-        for pid in self.shims():
+            apart(asyncio.wait_for(self._remove_pods(), 60))
+
+    def power_cut(self) -> None:
+        """End every process, unmount everything, empty what a reboot empties, and let the daemon start again."""
+        self._crash()
+        shutil.rmtree(self.folder / "state", ignore_errors=True)
+        self.start()
+
+    def _crash(self) -> None:
+        shims = self.shims()  # while there is a daemon, none of them is in the making
+        self.stop(signal.SIGKILL)
+        for pid in (*shims, *self.shims(), *(child for shim in shims for child in _children(shim))):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
             point = line.split()[4]
             if point.startswith(f"{self.folder}/"):
                 subprocess.run(["umount", "-l", point], check=False, capture_output=True)
-        subprocess.run(["ip", "link", "delete", self.bridge], check=False, capture_output=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     async def _remove_pods(self) -> None:
         runtime = CriRuntime(self.endpoint)
@@ -186,3 +210,28 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
                     if b"containerd-shim" in words[0] and str(self.socket).encode() in b" ".join(words):
                         found.append(int(entry.name))
         return found
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(each) for path in Path(f"/proc/{pid}/task").iterdir() for each in (path / "children").read_text().split()]
+    except OSError:
+        return []
+
+
+class ContainerdHome:
+    """A containerd as `rig.podnode.PodNode` wants it."""
+
+    settings = BuiltinRuntimeSettings()
+
+    def __init__(self, daemon: Containerd) -> None:
+        self._daemon = daemon
+
+    def adapter(self, *, boot: str = "") -> CriRuntime:
+        return CriRuntime(self._daemon.endpoint, request_seconds=30)
+
+    def power_cut(self) -> None:
+        self._daemon.power_cut()
+
+    def sweep(self) -> None:
+        self._daemon.sweep()

@@ -63,6 +63,9 @@ class OciHome(AbstractContextManager["OciHome"]):
             subprocess.run(["umount", "-l", place], check=False, capture_output=True)
         shutil.rmtree(self.settings.run_dir, ignore_errors=True)
 
+    def sweep(self) -> None:
+        self.power_cut()
+
     def _processes(self) -> list[int]:
         """Shims and execs by their command line, then the containers and the pause processes: shims first, that none tells of an end."""
         found = []

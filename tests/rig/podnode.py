@@ -1,4 +1,4 @@
-"""A node that runs pods for real: crun, volumes, cgroups, probes and the store; only the cloud is in memory."""
+"""A node that runs pods for real: crun or containerd, volumes, cgroups, probes and the store; only the cloud is in memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from contract.runtime.pods import remove_cgroups
 from fakes.podevents import FakeEvents
@@ -16,25 +16,40 @@ from fakes.uplink import FakeUplink
 
 from pinnace.core.base.contract.keys import NodeName
 from pinnace.core.base.ports import ObjectChange
-from pinnace.core.base.runtime import Container, ContainerState
-from pinnace.core.base.settings.edged import EdgedSettings, KubeletSettings
+from pinnace.core.base.runtime import Container, ContainerState, Runtime
+from pinnace.core.base.settings.edged import BuiltinRuntimeSettings, EdgedSettings, KubeletSettings
 from pinnace.core.meta.store import Store
 from pinnace.core.pods.material import Host, PodMaterials
-from pinnace.core.pods.oci.runtime import OciRuntime
 from pinnace.core.pods.probes import LifecycleHooks, ProbeRunner
 from pinnace.core.pods.service import PodService
 from pinnace.core.pods.upkeep import PodCgroups
-from rig.oci import OciHome
 from rig.pods import FakePodCloud, Object
 
 NODE = NodeName("edge-1")
 PATIENCE_SECONDS = 30.0
 
 
-class PodNode:
-    """Over one `OciHome`; `start` and `stop` are the agent's, containers go on between them."""
+class Home(Protocol):
+    """What of a runtime outlives the agent."""
 
-    def __init__(self, home: OciHome, folder: Path) -> None:
+    @property
+    def settings(self) -> BuiltinRuntimeSettings: ...
+
+    def adapter(self, *, boot: str = "") -> Runtime: ...
+
+    def power_cut(self) -> None:
+        """What a machine loses with its power."""
+        ...
+
+    def sweep(self) -> None:
+        """End what is left of pods."""
+        ...
+
+
+class PodNode:
+    """Over one home; `start` and `stop` are the agent's, containers go on between them."""
+
+    def __init__(self, home: Home, folder: Path) -> None:
         self.home = home
         self.folder = folder
         self.cgroup = f"/pinnace-test-{secrets.token_hex(4)}"
@@ -52,7 +67,7 @@ class PodNode:
         """The agent begins."""
         self.store = await self._stack.enter_async_context(Store(self.folder / "edge.db"))
         self.uplink = FakeUplink(self.cloud.answer)
-        self.runtime: OciRuntime = self.home.adapter(boot=boot)
+        self.runtime: Runtime = self.home.adapter(boot=boot)
         cgroups = PodCgroups(self.settings.tailored_kubelet_config, room={"cpu": 2000, "memory": 1 << 30})
         host = Host(NODE, 1 << 30, lambda: ("127.0.0.1",), lambda: {"cpu": "2", "memory": "1Gi"})
         self._materials = materials = PodMaterials(
@@ -80,7 +95,7 @@ class PodNode:
 
     async def close(self) -> None:
         await self.stop()
-        self.home.power_cut()
+        await asyncio.to_thread(self.home.sweep)
         remove_cgroups(self.cgroup)
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -32,6 +33,8 @@ from h2.settings import SettingCodes, Settings
 
 from pinnace.core.base.errors import LinkError, PinnaceError
 from pinnace.core.pods.cri.protobuf import M, Malformed, Message
+
+logging.getLogger("hpack").setLevel(logging.INFO)  # below that it tells of every byte of every header
 
 DEADLINE_EXCEEDED: Final = 4
 NOT_FOUND: Final = 5

@@ -231,7 +231,7 @@ def container(listed: messages.Container, status: messages.ContainerStatus) -> C
         started_at=min(started, finished) if has_ended else started,  # of what ended at once containerd may see the end first
         finished_at=finished,
         exit_code=status.exit_code,
-        reason=status.reason or (("Error" if status.exit_code else "Completed") if has_ended else ""),
+        reason=_reason(status.reason, status.exit_code) if has_ended else status.reason,
         message=status.message,
         log_path=Path(status.log_path),
         labels=_frozen(status.labels),
@@ -268,6 +268,11 @@ def usage(said: messages.ContainerStats) -> Usage:
         disk_bytes=_value(disk.used_bytes),
         disk_inodes=_value(disk.inodes_used),
     )
+
+
+def _reason(said: str, code: int) -> str:
+    """containerd says Unknown of what ended unseen, with code 255."""
+    return "ContainerStatusUnknown" if said == "Unknown" else said or ("Error" if code else "Completed")
 
 
 def _state(number: int) -> ContainerState:

@@ -1,4 +1,4 @@
-"""A node that runs pods with crun, shared images for a module."""
+"""A node that runs pods with crun or containerd, shared images for a module."""
 
 from __future__ import annotations
 
@@ -9,23 +9,29 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from rig.containerd import Containerd, ContainerdHome
 from rig.images import busybox
 from rig.oci import OciHome
-from rig.podnode import PodNode
+from rig.podnode import Home, PodNode
 
 IMAGE = "pinnace.test/busybox:1"
 
 
-@pytest.fixture(scope="module")
-def home() -> Iterator[OciHome]:
-    if os.geteuid() != 0 or shutil.which("crun") is None:
-        pytest.skip("needs root and crun")
-    with OciHome({IMAGE: busybox()}) as made:
-        yield made
+@pytest.fixture(scope="module", params=["crun", "containerd"])
+def home(request: pytest.FixtureRequest) -> Iterator[Home]:
+    if os.geteuid() != 0 or shutil.which(request.param) is None:
+        pytest.skip(f"needs root and {request.param}")
+    if request.param == "crun":
+        with OciHome({IMAGE: busybox()}) as made:
+            yield made
+    else:
+        with Containerd() as daemon:
+            daemon.add({IMAGE: busybox()})
+            yield ContainerdHome(daemon)
 
 
 @pytest.fixture
-async def node(home: OciHome) -> AsyncIterator[PodNode]:
+async def node(home: Home) -> AsyncIterator[PodNode]:
     made = PodNode(home, Path(tempfile.mkdtemp(prefix="pin-pods-")))
     await made.start()
     try:
