@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from pinnace.core.base.settings.edged import BuiltinRuntimeSettings, EdgedSettings, KubeletSettings, RegistrySettings
+from pinnace.core.base.settings.loader import camel
+from pinnace.core.stream.settings import EdgeStreamSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -39,3 +45,10 @@ def test_the_ways_of_a_message_and_of_a_pod_are_written_in_order() -> None:
     for rows in walks:
         assert [int(number) for number, _ in rows] == list(range(1, len(rows) + 1))
         assert all(".py`" in files for _, files in rows)
+
+
+@pytest.mark.parametrize("section", [EdgedSettings, KubeletSettings, BuiltinRuntimeSettings, RegistrySettings, EdgeStreamSettings])
+def test_every_key_for_pods_is_explained(section: Any) -> None:
+    keys = {each.metadata.get("key") or camel(each.name) for each in dataclasses.fields(section)}
+    named = set(re.findall(r"`(\w+)`", (ROOT / "docs/pods.md").read_text()))
+    assert keys <= named
