@@ -20,7 +20,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "installation" in metafunc.fixturenames:
         is_bookkeeping = metafunc.definition.get_closest_marker("bookkeeping") is not None
         names = (*EVERY, *(FAKES if is_bookkeeping else ()))
-        marks = [pytest.mark.containers, pytest.mark.root, pytest.mark.xdist_group("runtime")]
+        marks = [pytest.mark.containers, pytest.mark.root]
         parameters = [pytest.param(name, marks=() if name in FAKES else marks) for name in names]
         metafunc.parametrize("installation", parameters, indirect=True, scope="session")
 
