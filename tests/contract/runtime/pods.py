@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -167,13 +168,22 @@ async def fetched(host: str, port: int, path: str = "/") -> bytes:
 
 
 def remove_cgroups(path: str) -> None:
-    """Of every hierarchy that is mounted, from the leaves up."""
+    """Of every hierarchy that is mounted, from the leaves up; what is killed takes a moment to leave its own."""
     root = Path("/sys/fs/cgroup")
-    for top in [root, *(each for each in root.iterdir() if each.is_dir())]:
-        mine = top / path.strip("/")
-        if mine.is_dir():
-            for each in sorted((one for one in mine.rglob("*") if one.is_dir()), key=lambda one: -len(one.parts)):
-                with contextlib.suppress(OSError):
-                    each.rmdir()
-            with contextlib.suppress(OSError):
-                mine.rmdir()
+    left = [top / path.strip("/") for top in (root, *(each for each in root.iterdir() if each.is_dir()))]
+    deadline = time.monotonic() + DEADLINE
+    while left := [each for each in left if not _is_removed(each)]:
+        assert time.monotonic() < deadline, f"processes are left in {left}"
+        time.sleep(0.02)
+
+
+def _is_removed(cgroup: Path) -> bool:
+    try:
+        for each in sorted((one for one in cgroup.rglob("*") if one.is_dir()), key=lambda one: -len(one.parts)):
+            each.rmdir()
+        cgroup.rmdir()
+    except FileNotFoundError:
+        return not cgroup.exists()
+    except OSError:
+        return False
+    return True
