@@ -64,6 +64,8 @@ class StaticPods:
             if not self._is_unreadable:
                 logger.warning("pods.static.unreadable folder=%s reason=%s; its pods stay as they are", self._folder, error)
             self._is_unreadable = True
+            if self._told is None and not isinstance(error, NotADirectoryError):
+                return  # pods of files that cannot be read now may be running: who does not know them must not end them
         pods = self._distinct()
         if self._told is None or pods != self._told:
             self._told = pods

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,3 +113,20 @@ async def test_a_missing_folder_is_an_empty_one_and_an_unreadable_one_changes_no
     (tmp_path / "manifests").write_text("a file")
     await stage.statics.look()
     assert stage.told[-1] == ["web-pi"]
+
+
+async def test_a_folder_that_was_never_read_says_nothing_about_pods_that_may_run(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.write("web.yaml")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "iterdir", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+        await stage.statics.look()
+    assert stage.told == []
+    await stage.statics.look()
+    assert stage.told == [["web-pi"]]
+
+
+async def test_what_is_no_folder_holds_no_pods(tmp_path: Path) -> None:
+    (tmp_path / "manifests").write_text("a file")
+    stage = Stage(tmp_path / "manifests")
+    await stage.statics.look()
+    assert stage.told == [[]]
