@@ -32,6 +32,8 @@ class Script:
         self._step = 0
 
     async def run(self) -> None:
+        if self._stack.mapper_pod:
+            self._seen(f"the mapper runs in pod {self._stack.mapper_pod}, from the sample's Deployment as it stands, its image imported")
         for lamp in LAMPS:
             await self._agrees(lamp, OFF)
         self._seen("the traffic light is applied: red, yellow and green are OFF, desired, at their pins, and reported in the API")

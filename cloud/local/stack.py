@@ -67,6 +67,7 @@ class Stack:
         self.token = ""
         self.pods = pods.PodFolders.of(self.places) if options.in_pod else None
         self.pin_socket = ""
+        self.mapper_pod = ""
         self._options = options
         self._say = say
         self._children: list[Child] = []
@@ -227,8 +228,8 @@ class Stack:
 
     async def _mapper_in_pod(self) -> None:
         began = time.monotonic()
-        name = await self._patiently("the mapper's pod to be ready", self._until_pod_ready())
-        self._say(f"pod        {name}, ready after {time.monotonic() - began:.1f} s")
+        self.mapper_pod = await self._patiently("the mapper's pod to be ready", self._until_pod_ready())
+        self._say(f"pod        {self.mapper_pod}, ready after {time.monotonic() - began:.1f} s")
 
     async def _until_pod_ready(self) -> str:
         try:

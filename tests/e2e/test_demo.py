@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -23,6 +24,7 @@ def switched(lamp: str, value: str, bcm: int, level: str) -> str:
     return rf"{lamp} {value}: written to the API, pin BCM {bcm} {level} after {MS}, reported in the API after {MS} {HOPS}"
 
 
+POD = "the mapper runs in pod traffic-light-[a-z0-9-]+, from the sample's Deployment as it stands, its image imported"
 STEPS = [
     "the traffic light is applied: red, yellow and green are OFF, desired, at their pins, and reported in the API",
     switched("red", "ON", 26, "high"),
@@ -39,20 +41,54 @@ STEPS = [
 ]
 
 
-def test_once_sees_every_step_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mapper", ["process", pytest.param("pod", marks=[pytest.mark.containers, pytest.mark.root])])
+def test_once_sees_every_step_and_leaves_nothing(tmp_path: Path, mapper: str) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    done = subprocess.run(
-        [*PINNACE, "up", "--once", "--port", "simulated"], capture_output=True, text=True, timeout=SECONDS, env=environment, check=False
-    )
+    command = [*PINNACE, "up", "--once", "--port", "simulated", "--mapper", mapper]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     seen = [line for line in done.stdout.splitlines() if line.startswith("ok ")]
-    for number, (line, step) in enumerate(zip(seen, STEPS, strict=True), 1):
+    steps = [*([POD] if mapper == "pod" else []), *STEPS]
+    for number, (line, step) in enumerate(zip(seen, steps, strict=True), 1):
         assert re.fullmatch(rf"ok {number:>2}  {step}", line), line
     children = dict(re.findall(r"^(\w+) +process (\d+), ready after", done.stdout, re.MULTILINE))
-    assert list(children) == ["mosquitto", "apiserver", "cloudcore", "edgecore", "mapper"]
-    assert done.stdout.splitlines()[-1] == "all 5 processes have ended"
+    assert list(children) == ["mosquitto", "apiserver", "cloudcore", "edgecore", *(["mapper"] if mapper == "process" else [])]
+    assert done.stdout.splitlines()[-1] == f"all {len(children)} processes have ended"
     assert [name for name, pid in children.items() if start_time(int(pid)) is not None] == []
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.containers
+@pytest.mark.root
+@pytest.mark.kubectl
+def test_the_mapper_in_a_pod_is_seen_with_kubectl_and_ends_with_down(tmp_path: Path) -> None:
+    with up(tmp_path, mapper="pod") as terminal:
+        terminal.until("red +desired OFF .* reported OFF")
+        environment = {**os.environ, "KUBECONFIG": terminal.until(r"^  export KUBECONFIG=(\S+)")[1]}
+
+        def kubectl(*arguments: str) -> str:
+            return subprocess.run(
+                ["kubectl", *arguments], env=environment, capture_output=True, text=True, timeout=SECONDS, check=True
+            ).stdout
+
+        assert kubectl("get", "pods", "-l", "app=traffic-light", "-o", "jsonpath={.items[0].status.phase}") == "Running"
+        assert "mqtt.connected" in kubectl("logs", "deployment/traffic-light")
+        processes = kubectl("exec", "deployment/traffic-light", "--", "ps")
+        assert "/traffic/light --device=traffic-light-instance-01" in processes
+        terminal.process.kill()
+        terminal.wait()
+        until(lambda: all(start_time(pid) is None for pid in terminal.children.values()))
+        assert is_light_running()
+        assert pinnace("down", "--dir", str(tmp_path), "--purge").returncode == 0
+        assert not is_light_running()
+
+
+def is_light_running() -> bool:
+    found = []
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(each.read_bytes().startswith(b"/traffic/light\0"))
+    return any(found)
 
 
 def test_once_fails_when_a_step_cannot_be_seen(tmp_path: Path) -> None:
@@ -124,6 +160,9 @@ def second_machine(root: Path, terminal: Terminal, kubeconfig: str) -> None:
     finally:
         edge.terminate()
         edge.wait(SECONDS)
+    ended = pinnace("reset", "--config", str(root / "etc/kubeedge/config/edgecore.yaml"), "--force")
+    assert (ended.returncode, "pi2 is no node any more" in ended.stdout) == (0, True), ended
+    assert list((root / "etc/kubeedge").rglob("*.crt")) == []
 
 
 def test_the_end_of_one_process_ends_all_and_names_its_log(tmp_path: Path) -> None:

@@ -21,12 +21,13 @@ SECONDS = 100
 
 
 class Terminal:
-    """A `pinnace up` in the foreground, and the lines it has printed."""
+    """A `pinnace up` in the foreground, and the lines it has printed. `mapper` is how the mapper runs: process or pod."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, mapper: str = "process") -> None:
         self.lines: list[str] = []
+        usual = ["--port", "simulated", "--mapper", mapper, "--mqtt-port", str(free_port())]
         self.process = subprocess.Popen(
-            [*PINNACE, "up", "--dir", str(folder), "--port", "simulated", "--mqtt-port", str(free_port()), *arguments],
+            [*PINNACE, "up", "--dir", str(folder), *usual, *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read)
@@ -63,8 +64,8 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def up(folder: Path, *arguments: str) -> Iterator[Terminal]:
-    terminal = Terminal(folder, *arguments)
+def up(folder: Path, *arguments: str, mapper: str = "process") -> Iterator[Terminal]:
+    terminal = Terminal(folder, *arguments, mapper=mapper)
     try:
         yield terminal
     finally:
