@@ -6,8 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-import orjson
-
 from pinnace.core.base.runtime import (
     Connection,
     Container,
@@ -186,7 +184,7 @@ class OciRuntime:
         async def open_() -> Running:
             record = self._containers.running_record(container_id)
             process = await asyncio.to_thread(self._bundles.process, record.id)
-            return await self._shims.exec(record.id, orjson.dumps(spec.exec_process(process, command, tty=tty)), tty=tty, stdin=stdin)
+            return await self._shims.exec(record.id, spec.exec_process(process, command, tty=tty), tty=tty, stdin=stdin)
 
         return ShimStream(open_, is_exec=True, tty=tty)
 

@@ -9,9 +9,11 @@ import os
 import shutil
 import socket
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import orjson
 
 from pinnace.core.base.runtime import RuntimeFailed
 from pinnace.core.pods.oci import files
@@ -61,6 +63,7 @@ class Shims:
 
     async def prepare(self) -> None:
         """Make `base` ready. Raises RuntimeFailed."""
+        await asyncio.to_thread(shutil.rmtree, self._base / "exec", ignore_errors=True)  # of an agent before us; its execs ended with it
         for each in ("containers", "sandboxes", "exec", "crun"):
             await asyncio.to_thread((self._base / each).mkdir, parents=True, exist_ok=True, mode=0o711)
         await self.call("prepare", "--base", str(self._base))
@@ -148,12 +151,13 @@ class Shims:
         writer.write(frame(b"A"))
         return reader, writer
 
-    async def exec(self, container_id: str, process: bytes, *, tty: bool, stdin: bool) -> Running:
+    async def exec(self, container_id: str, process: Mapping[str, Any], *, tty: bool, stdin: bool) -> Running:
         """Run a command in a container; it is killed with all it started when the connection is closed. `process` is a process.json."""
         folder = self._base / "exec" / os.urandom(8).hex()
         await asyncio.to_thread(folder.mkdir, mode=0o700)
-        await asyncio.to_thread(files.write, folder / "process.json", process)
+        await asyncio.to_thread(files.write, folder / "process.json", orjson.dumps(process))
         words = ["exec", "--id", container_id, "--run", str(folder), "--crun", self._crun, "--crun-root", str(self._base / "crun")]
+        words += ["--oom-score", str(process.get("oomScoreAdj", 0))]
         words += ["--tty"] * tty + ["--stdin"] * (stdin or tty) + ["--systemd"] * self._is_systemd
         ours, theirs = socket.socketpair()
         try:

@@ -117,6 +117,9 @@ pid_t spawn_crun(const struct options *o, const char *log, int in, int out, int 
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
+    int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC); /* not ours: crun leaves what config.json says is 0 */
+    (void)!write(score, o->oom_score ? o->oom_score : "0", strlen(o->oom_score ? o->oom_score : "0"));
+    close(score);
     char target[4096];
     snprintf(target, sizeof target, "%s/%s", o->run, log);
     unlink(target);

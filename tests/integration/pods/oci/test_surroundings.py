@@ -190,6 +190,9 @@ async def test_limits_are_in_the_cgroup(pod: TestPod) -> None:
     wanted = Resources(memory_limit=64 << 20, cpu_shares=512, cpu_quota=50000, cpu_period=100000, oom_score_adj=500)
     text = "cat /proc/self/oom_score_adj; cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max"
     assert await pod.output(text, resources=wanted) == f"500\n{64 << 20}\n"
+    scored = await pod.start(resources=Resources(oom_score_adj=500))
+    assert await pod.exec(scored, "cat /proc/self/oom_score_adj") == "500\n"
+    assert await pod.output("cat /proc/self/oom_score_adj") == "0\n", "the shim's own score is not the container's"
     for adjustment in (-997, -998):
         assert await pod.output("true", resources=Resources(oom_score_adj=adjustment)) == ""
 
