@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
@@ -14,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from pinnace.core.base.pod import Object, Pod
 
 MOUNT_SECONDS: Final = 60.0
+ANSWER_SECONDS: Final = 10.0
 _KINDS: Final = ("hostPath", "local", "nfs")
 _META: Final = frozenset(
     {
@@ -91,12 +94,32 @@ def nfs_command(settings: Object, target: Path, *, readonly: bool, options: Sequ
 
 async def run_mount(command: Sequence[str], *, timeout_seconds: float = MOUNT_SECONDS) -> None:
     """Raises OSError with what mount(8) said."""
+    code, text = await _run(command, timeout_seconds, package="mount")
+    if code:
+        hint = "; install the package nfs-common" if "bad option" in text or "need a /sbin/mount" in text else ""
+        raise OSError(f"{' '.join(command)}: {text or f'exit code {code}'}{hint}")
+
+
+async def answers(folder: Path, *, timeout_seconds: float = ANSWER_SECONDS) -> None:
+    """Whether the server of a mounted file system is there: asked in a child process, since nothing else ends who waits for it. Raises
+    OSError."""
+    code, text = await _run(["stat", "--file-system", "--", str(folder)], timeout_seconds, package="coreutils")
+    if code:
+        raise OSError(text or f"{folder}: the server does not answer")
+
+
+async def _run(command: Sequence[str], timeout_seconds: float, *, package: str) -> tuple[int, str]:
+    """(exit code, the beginning of what it said on its error stream); it is ended with all it started. Raises OSError."""
     try:
         child = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
         )
     except FileNotFoundError as error:
-        raise OSError(f"there is no program {command[0]}: install the package mount") from error
+        raise OSError(f"there is no program {command[0]}: install the package {package}") from error
     try:
         async with asyncio.timeout(timeout_seconds):
             _, said = await child.communicate()
@@ -105,9 +128,6 @@ async def run_mount(command: Sequence[str], *, timeout_seconds: float = MOUNT_SE
     finally:
         if child.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                child.kill()
+                os.killpg(child.pid, signal.SIGKILL)
             await child.wait()
-    if child.returncode:
-        text = said.decode(errors="replace").strip()[:500]
-        hint = "; install the package nfs-common" if "bad option" in text or "need a /sbin/mount" in text else ""
-        raise OSError(f"{' '.join(command)}: {text or f'exit code {child.returncode}'}{hint}")
+    return child.returncode or 0, said.decode(errors="replace").strip()[:500]

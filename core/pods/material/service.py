@@ -22,6 +22,7 @@ from pinnace.core.pods.material.configs import container_annotations, container_
 from pinnace.core.pods.material.content import data_of
 from pinnace.core.pods.material.folders import PodFolders, is_name
 from pinnace.core.pods.material.mounts import Mounts
+from pinnace.core.pods.material.persistent import answers
 from pinnace.core.pods.material.references import environment_needs, pull_secrets, uses
 from pinnace.core.pods.material.sources import Queries, SourceMissing, Sources
 from pinnace.core.pods.material.tokens import Tokens
@@ -176,6 +177,8 @@ class PodMaterials:
             resources = container_resources(pod, container, memory_capacity=self._host.memory, unified=self._is_unified)
             variables = await self._variables(pod, container, pod_ips)
             volumes = self._ready[pod.uid]
+            mounted = {each.get("name") for each in container.spec.get("volumeMounts") or ()}
+            await asyncio.gather(*(answers(each.path) for name, each in volumes.items() if each.is_remote and name in mounted))
 
             def prepare() -> tuple[list[Mount], tuple[Device, ...]]:
                 (self._folders.logs(pod) / container.name).mkdir(0o755, parents=True, exist_ok=True)

@@ -33,12 +33,13 @@ _EMPTY_MODE: Final = 0o777
 
 class Ready(NamedTuple):
     """A volume that can be mounted: where it is on the node. `is_content` ones are made of files that change under their reader;
-    a `is_device` one is a block device."""
+    a `is_device` one is a block device, and who touches a `is_remote` one may wait for a server."""
 
     path: Path
     readonly: bool = False
     is_content: bool = False
     is_device: bool = False
+    is_remote: bool = False
 
 
 class Volumes:
@@ -175,7 +176,7 @@ class Volumes:
         if not await asyncio.to_thread(self._mounts.is_point, folder):
             await asyncio.to_thread(folder.mkdir, 0o750, parents=True, exist_ok=True)
             await run_mount(command)
-        return Ready(folder, source.readonly)
+        return Ready(folder, source.readonly, is_remote=True)
 
 
 def used_volumes(pod: Pod) -> list[Object]:

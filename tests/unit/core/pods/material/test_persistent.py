@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pinnace.core.base.pod import Pod
-from pinnace.core.pods.material.persistent import Persistent, bound_volume, claim_name, nfs_command, run_mount, source_of
+from pinnace.core.pods.material.persistent import Persistent, answers, bound_volume, claim_name, nfs_command, run_mount, source_of
 
 POD = Pod({"metadata": {"name": "web", "namespace": "shop", "uid": "u-1"}, "spec": {}})
 VOLUME: dict[str, Any] = {"name": "data", "persistentVolumeClaim": {"claimName": "mine"}}
@@ -109,3 +110,23 @@ async def test_what_mount_says_is_told() -> None:
 async def test_a_server_that_never_answers() -> None:
     with pytest.raises(OSError, match="is the server there"):
         await run_mount(["sleep", "1000"], timeout_seconds=0.05)
+
+
+async def test_what_a_program_started_ends_with_it(tmp_path: Path) -> None:
+    """mount(8) leaves the work to a helper, which waits for the server."""
+    helper = tmp_path / "helper"
+    os.mkfifo(helper)
+    reader = os.open(helper, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with pytest.raises(OSError, match="is the server there"):
+            await run_mount(["sh", "-c", f"(echo up; exec sleep 1000) >{helper} & wait"], timeout_seconds=2)
+        assert os.read(reader, 10) == b"up\n"
+        assert os.read(reader, 10) == b"", "nobody has it open any more"
+    finally:
+        os.close(reader)
+
+
+async def test_whether_a_server_answers(tmp_path: Path) -> None:
+    await answers(tmp_path)
+    with pytest.raises(OSError, match="gone"):
+        await answers(tmp_path / "gone")
