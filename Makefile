@@ -61,7 +61,7 @@ freeze: $(STAMP)
 	@bash packaging/freeze.sh
 
 machine: $(STAMP)
-	@bash tests/machine/boot.sh $(CURDIR)/$(PY) -m pytest -q -p no:cacheprovider --color=no $(or $(ARGS),tests/machine)
+	@bash tests/machine/boot.sh $(CURDIR)/$(PY) -m pytest -q -p no:cacheprovider --color=no $(or $(ARGS),--durations=10 @tests/machine/suite)
 
 annotate: $(STAMP)
 	@for each in ext/*_py.py; do $(VENV)/bin/cython -3 -a -o .build/cython/$$(basename $$each .py).c $$each; done; echo "yellow pages: .build/cython/*.html"

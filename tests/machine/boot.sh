@@ -47,7 +47,7 @@ initramfs() { # busybox, the modules that find the root, and what comes before s
 
 missing=()
 for each in qemu-system-x86_64:qemu-system-x86 cpio:cpio depmod:kmod busybox:busybox-static systemctl:systemd dbus-daemon:dbus \
-    mount.nfs:nfs-common exportfs:nfs-kernel-server; do
+    mount.nfs:nfs-common exportfs:nfs-kernel-server rpcbind:rpcbind; do
     PATH=$PATH:/usr/sbin:/sbin command -v "${each%%:*}" >/dev/null || missing+=("${each#*:}")
 done
 if ((${#missing[@]})); then

@@ -26,7 +26,15 @@ class OciHome(AbstractContextManager["OciHome"]):
     """What a machine with the built-in runtime has: it outlives the adapters made over it. `default_network` is the runtime's own: it
     writes firewall rules, which want a network namespace of the test's."""
 
-    def __init__(self, images: Mapping[str, BuiltImage], *, default_network: bool = False, within: Path | None = None) -> None:
+    def __init__(
+        self,
+        images: Mapping[str, BuiltImage],
+        *,
+        default_network: bool = False,
+        within: Path | None = None,
+        cgroup_driver: str = "cgroupfs",
+    ) -> None:
+        self._cgroup_driver = cgroup_driver
         self.folder = Path(tempfile.mkdtemp(prefix="pin-oci-", dir=within))
         self.bridge = f"pt{secrets.token_hex(4)}"
         self.subnet = f"10.{100 + secrets.randbelow(100)}.{secrets.randbelow(250)}.0/24"
@@ -39,8 +47,8 @@ class OciHome(AbstractContextManager["OciHome"]):
             (self.settings.cni_conf_dir / "10-test.conflist").write_text(conflist)
         self.images = UnpackedImages(self.folder / "images", images)
 
-    def adapter(self, *, boot: str = "", cgroup_driver: str = "cgroupfs") -> OciRuntime:
-        return OciRuntime(self.settings, self.images, bridge=self.bridge, boot=boot, cgroup_driver=cgroup_driver)
+    def adapter(self, *, boot: str = "", cgroup_driver: str = "") -> OciRuntime:
+        return OciRuntime(self.settings, self.images, bridge=self.bridge, boot=boot, cgroup_driver=cgroup_driver or self._cgroup_driver)
 
     def shims(self) -> dict[str, int]:
         """The pid of each container's shim."""

@@ -47,13 +47,16 @@ class Home(Protocol):
 
 
 class PodNode:
-    """Over one home; `start` and `stop` are the agent's, containers go on between them."""
+    """Over one home; `start` and `stop` are the agent's, containers go on between them. With the systemd driver its pods are in the
+    machine's one kubepods.slice."""
 
-    def __init__(self, home: Home, folder: Path) -> None:
+    def __init__(self, home: Home, folder: Path, *, cgroup_driver: str = "cgroupfs") -> None:
         self.home = home
         self.folder = folder
-        self.cgroup = f"/pinnace-test-{secrets.token_hex(4)}"
-        kubelet = KubeletSettings(cgroup_root=self.cgroup, static_pod_path=folder / "manifests")
+        is_systemd = cgroup_driver == "systemd"
+        self.cgroup = "/kubepods.slice" if is_systemd else f"/pinnace-test-{secrets.token_hex(4)}"
+        root = "/" if is_systemd else self.cgroup
+        kubelet = KubeletSettings(cgroup_root=root, cgroup_driver=cgroup_driver, static_pod_path=folder / "manifests")
         self.settings = EdgedSettings(
             root_directory=folder / "kubelet", pod_logs_dir=folder / "logs", tailored_kubelet_config=kubelet, builtin_runtime=home.settings
         )

@@ -67,6 +67,8 @@ class FakePodCloud:
 
     def __init__(self, *, echoes: bool = True) -> None:
         self.pods: dict[str, Object] = {}
+        self.others: dict[str, Object] = {}
+        """What else may be asked for, by name."""
         self.versions = 100
         self.echoes = echoes
         self.downlink: list[ObjectChange] = []
@@ -116,6 +118,8 @@ class FakePodCloud:
                 made = {**content, "metadata": {**content["metadata"], "uid": f"api-{self.versions}"}, "status": {"phase": "Pending"}}
                 self.downlink.append(self.write(made))
                 return reply(envelope, {"Object": self.pods[name], "Err": None}, group="resource")
+            case "query", _ if name in self.others:
+                return reply(envelope, self.others[name], group="resource", resource_version="1")
             case "query", _:
                 return reply(envelope, "not found", group="resource", operation="error")
             case _:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from contract.runtime.installations import EVERY, FAKES, INSTALLATIONS, Installation
+from contract.runtime.installations import EMULATED, EVERY, FAKES, INSTALLATIONS, Installation
 from contract.runtime.pods import TestPod, remove_cgroups
 
 from pinnace.core.base.runtime import Runtime
@@ -19,7 +19,7 @@ from pinnace.core.base.runtime import Runtime
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "installation" in metafunc.fixturenames:
         is_bookkeeping = metafunc.definition.get_closest_marker("bookkeeping") is not None
-        names = (*EVERY, *(FAKES if is_bookkeeping else ()))
+        names = (*EVERY, *(FAKES if is_bookkeeping else ())) if "PINNACE_MACHINE" not in os.environ else EMULATED
         marks = [pytest.mark.containers, pytest.mark.root]
         parameters = [pytest.param(name, marks=() if name in FAKES else marks) for name in names]
         metafunc.parametrize("installation", parameters, indirect=True, scope="session")

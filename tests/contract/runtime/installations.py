@@ -185,5 +185,7 @@ INSTALLATIONS: Mapping[str, Callable[[Path], AbstractContextManager[Installation
 """By name; what is built with a scratch folder and gives the installation in `with`. Images of `images()` must be there."""
 EVERY = ("cri", "oci")
 """Those with real containers."""
+EMULATED = ("oci",)
+"""Those of `make machine`, where time is dear."""
 FAKES = ("fake",)
 """Those that only keep books; tests marked `bookkeeping` run on them too."""
