@@ -15,6 +15,8 @@ from rig.podnode import PodNode
 from rig.pods import Object
 from rig.pods import pod as any_pod
 
+from pinnace.core.pods.material.mounts import Mounts
+
 pytestmark = [pytest.mark.containers, pytest.mark.root, pytest.mark.timeout(400)]
 IMAGE = "pinnace.test/busybox:1"
 PATIENCE = 60.0
@@ -39,6 +41,9 @@ async def node(home: OciHome) -> AsyncIterator[PodNode]:
     try:
         yield made
     finally:
+        await made.stop()
+        for point in reversed(Mounts().points(made.folder)):  # of a test that failed: nothing may look for files below them
+            Mounts().unmount(point)
         await made.close()
 
 
@@ -78,7 +83,7 @@ def nfs_mounts() -> list[str]:
 async def gone(node: PodNode, name: str) -> None:
     await node.delete(name, grace=1)
     await node.until(lambda: name not in node.cloud.pods and not nfs_mounts(), f"the end of {name}", seconds=PATIENCE)
-    assert not list((node.folder / "kubelet/pods").iterdir())
+    assert not (node.folder / "kubelet/pods" / f"uid-{name}").exists()
 
 
 async def test_what_a_pod_writes_is_in_the_export_and_stays_there(node: PodNode, server: NfsServer) -> None:
@@ -93,7 +98,7 @@ async def test_what_a_pod_writes_is_in_the_export_and_stays_there(node: PodNode,
 
 async def test_a_part_of_an_export_read_only(node: PodNode, server: NfsServer) -> None:
     (server.folder / "part").mkdir()
-    (server.folder / "part/there").write_text("yes")
+    (server.folder / "part/there").write_text("yes\n")
     script = "if echo no >/v/new; then touch /v/wrong; fi; cat /v/there; echo >/dev/termination-log done"
     await node.apply(pod("reader", script, volume={"nfs": {**server.volume, "readOnly": True}}, subPath="part"))
     await node.until(lambda: node.api("reader").get("phase") == "Running", "Running", seconds=PATIENCE)
