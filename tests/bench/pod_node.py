@@ -106,6 +106,10 @@ async def measure() -> dict[str, Any]:
         places.offer()
         system = System(Path(folder) / "s", pods=places)
         async with system.running() as kube:
+            await pods.create(kube, pods.pod("first"))  # waits for the image's import
+            await pods.until_running(kube, system, "first")
+            await kube.ask("DELETE", f"{pods.PODS}/first")
+            await until_gone(kube)
             took = await starts(kube, system)
             memory, there = [], 0
             for count in COUNTS:
