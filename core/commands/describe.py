@@ -23,19 +23,22 @@ def run(args: argparse.Namespace) -> int:
     if args.what != "node" and not args.name:
         raise ConfigError(f"which {args.what}? `pinnace get {args.what}s` lists them")
     path = control.socket_path(args)
+    events: list[dict[str, Any]] = []
     match args.what:
         case "pod":
             found = control.find_pod(path, args.namespace, args.name)
+            events = control.objects(path, f"/events/{found['metadata']['uid']}")["items"]
         case "device":
             found = _device(control.objects(path, "/devices")["items"], args.namespace, args.name)
         case _:
             found = control.objects(path, "/node")
+            events = control.objects(path, "/events")["items"]
     if args.json:
         import orjson
 
         print(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
         return 0
-    print("\n".join(pod_lines(found) if args.what == "pod" else tree(found)))
+    print("\n".join([*(pod_lines(found) if args.what == "pod" else tree(found)), *event_lines(events)]))
     return 0
 
 
@@ -73,6 +76,17 @@ def pod_lines(pod: dict[str, Any]) -> list[str]:
         lines += [
             f"  {each.get('type', ''):<28} {each.get('status', '')}  {each.get('reason', '')}".rstrip() for each in status["conditions"]
         ]
+    return lines
+
+
+def event_lines(events: list[dict[str, Any]]) -> list[str]:
+    """What happened lately, as this node remembers it."""
+    lines = ["Events:"] if events else []
+    for each in events:
+        times = f" (x{each['count']})" if each.get("count", 1) > 1 else ""
+        lines.append(
+            f"  {each.get('lastTimestamp') or '-'}  {each.get('type', '')} {each.get('reason', '')}: {each.get('message', '')}{times}"
+        )
     return lines
 
 

@@ -104,6 +104,7 @@ async def _end_pods(settings: EdgeCoreSettings) -> int:
     cgroups = PodCgroups(edged.tailored_kubelet_config, room={})
     for uid in cgroups.leftovers():
         cgroups.remove(uid)
+    cgroups.dissolve()
     return len({each.uid for each in sandboxes})
 
 

@@ -24,7 +24,7 @@ from pinnace.core.stream.stats import Stats
 logger = logging.getLogger(__name__)
 
 READ_ONLY: Final = frozenset({"healthz", "stats", "metrics"})
-EVERYTHING: Final = READ_ONLY | {"pods", "node", "devices", "containerLogs", "exec", "attach", "portForward"}
+EVERYTHING: Final = READ_ONLY | {"pods", "events", "node", "devices", "containerLogs", "exec", "attach", "portForward"}
 TUNNEL: Final = EVERYTHING - {"node", "devices"}
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -44,6 +44,7 @@ class KubeletApi:
             "stats": self._summary,
             "metrics": self._metrics,
             "pods": self._pods,
+            "events": self._events,
             "node": self._node,
             "devices": self._devices,
             "containerLogs": self._container_logs,
@@ -95,6 +96,10 @@ class KubeletApi:
     async def _pods(self, exchange: Exchange, rest: list[str]) -> None:
         items = [{**pod.body, "kind": "Pod", "apiVersion": "v1"} for pod in self._book.pods()]
         await _send_json(exchange, _list_of("PodList", "v1", items))
+
+    async def _events(self, exchange: Exchange, rest: list[str]) -> None:
+        """Of /events/<pod uid>, or of the node."""
+        await _send_json(exchange, _list_of("EventList", "v1", list(self._book.recent_events("".join(rest[:1])))))
 
     async def _node(self, exchange: Exchange, rest: list[str]) -> None:
         node = self._shelf.node()

@@ -15,6 +15,10 @@ class PodBook(Protocol):
         """With their newest status."""
         ...
 
+    def recent_events(self, pod_uid: str = "") -> Sequence[Object]:
+        """The last Event objects of a pod, of the node itself for ""; the oldest first."""
+        ...
+
 
 class Shelf(Protocol):
     """What `pinnace get` shows besides pods, as decoded Kubernetes objects from the store."""

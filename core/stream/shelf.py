@@ -17,6 +17,9 @@ class NoPods:
     def pods(self) -> Sequence[Pod]:
         return ()
 
+    def recent_events(self, pod_uid: str = "") -> Sequence[Object]:
+        return ()
+
 
 class StoredShelf:
     """Implements ports.Shelf. `twins` gives each device as membership tells it, twins included."""

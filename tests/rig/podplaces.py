@@ -80,6 +80,8 @@ def pod_places() -> Iterator[PodPlaces]:
     finally:
         _reset(places)
         subprocess.run(["ip", "link", "del", places.bridge], capture_output=True, check=False)
+        for hierarchy in Path("/sys/fs/cgroup").glob(f"**/{places.name}"):
+            hierarchy.rmdir()
         mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
         left = [each for each in mounts if each.startswith(f"{folder}/")]
         assert not left, f"still mounted: {left}"

@@ -38,9 +38,13 @@ class Book:
     """Pods as somebody keeps them."""
 
     listed: list[Pod] = field(default_factory=list)
+    told: list[Object] = field(default_factory=list)
 
     def pods(self) -> Sequence[Pod]:
         return self.listed
+
+    def recent_events(self, pod_uid: str = "") -> Sequence[Object]:
+        return [each for each in self.told if each["involvedObject"]["uid"] == pod_uid]
 
 
 class NoShelf:

@@ -14,7 +14,7 @@ from pinnace.core.pods.lifecycle.messages import remove_logs
 from pinnace.core.pods.lifecycle.pulls import NotYet, PodImages
 from pinnace.core.pods.lifecycle.starting import HookBroken, StartFailed, after_start, make_sandbox, start_container
 from pinnace.core.pods.lifecycle.stopping import pod_ips, stop_container, stop_pod
-from pinnace.core.pods.ports import VolumesNotReady
+from pinnace.core.pods.ports import SpecRefused, VolumesNotReady
 from pinnace.core.pods.rules.backoff import FIRST_SECONDS, FOREVER, Delay, Trouble, tried
 from pinnace.core.pods.rules.observed import Observed
 from pinnace.core.pods.rules.reconcile import (
@@ -125,6 +125,9 @@ class Acts:
                 raise
             logger.warning("pods.volumes.stale pod=%s/%s reason=%s", pod.namespace, pod.name, error)
             return
+        except SpecRefused as error:
+            self._means.events.pod(pod, "Warning", error.reason, str(error))
+            raise
         self._mounted_at = now
 
     async def _make_sandbox(self, pod: Pod, action: MakeSandbox, seen: Observed) -> None:

@@ -72,6 +72,11 @@ class PodCgroups:
             self._tree.remove(self._names.path(*tier, _POD + pod_uid))
         self._share()
 
+    def dissolve(self) -> None:
+        """Remove the tiers too, when no pod is to run here any more."""
+        for tier in sorted(_TIERS.values(), key=len, reverse=True):
+            self._tree.remove(self._names.path(*tier))
+
     def leftovers(self) -> Collection[str]:
         return {uid for tier in _TIERS.values() for uid in self._names.uids(self._tree.children(self._names.path(*tier)), tier)}
 

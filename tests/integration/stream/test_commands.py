@@ -72,7 +72,8 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
         ],
     }
     runtime.run_pod(body)
-    book: Any = Book(runtime.pods)
+    event = {"involvedObject": {"uid": "u1"}, "type": "Warning", "reason": "BackOff", "message": "back-off restarting", "count": 3}
+    book: Any = Book(runtime.pods, [event | {"lastTimestamp": "2024-01-31T12:00:01Z"}])
     streams: Any = runtime
     api = KubeletApi(runtime=streams, book=book, shelf=Shelf(), stats=Stats(NodeName("n1"), streams), health=Health())
     async with root_door(api, tmp_path / "c.sock"):
@@ -96,6 +97,7 @@ async def test_describe(node: Node) -> None:
     assert code == 0
     assert "State:     waiting: CrashLoopBackOff, back-off" in said
     assert "State:     running: since 2024-01-31T12:00:00Z" in said
+    assert said.splitlines()[-2:] == ["Events:", "  2024-01-31T12:00:01Z  Warning BackOff: back-off restarting (x3)"]
     code, _, said = await node("describe", "pod", "nobody")
     assert code == 1
     assert "`pinnace get pods` lists them" in said
