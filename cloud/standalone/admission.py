@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pinnace.cloud.standalone import decoding, defaults, definitions, schema, validation
+from pinnace.cloud.standalone import decoding, defaults, definitions, schema, serviceaccounts, validation
 from pinnace.cloud.standalone.kinds import Kind
 from pinnace.cloud.standalone.state import Object
 from pinnace.cloud.standalone.status import Cause
@@ -21,6 +21,9 @@ class KindRules:
         self.terminating: set[tuple[str, str]] = set()
         self.definition_stored: Callable[[Object], None] = lambda definition: None
         """Called after every write of a custom resource definition."""
+
+        self.account_of: Callable[[str, str], Object | None] = lambda namespace, name: None
+        """The ServiceAccount of a namespace by its name."""
 
     def schema_of(self, kind: Kind) -> schema.Schema | None:
         return self.schemas.get((kind.group, kind.version, kind.plural))
@@ -43,6 +46,9 @@ class KindRules:
             _prepare_definition(obj, old)
         elif kind.table == "namespaces":
             _prepare_namespace(obj, old)
+        elif kind.table == "pods" and old is None:
+            name = obj["spec"].get("serviceAccountName") or serviceaccounts.DEFAULT
+            serviceaccounts.admit(obj, self.account_of(obj["metadata"]["namespace"], name))
 
     def validate(self, kind: Kind, obj: Object, old: Object | None, subresource: str) -> list[Cause]:
         causes = validation.validate(kind, obj, old, subresource)

@@ -275,7 +275,7 @@ class Objects:
                         new["metadata"][key] = metadata[key]
             return new
         new = dict(wanted)
-        if kind.has_status:
+        if kind.has_status and subresource != "binding":
             new.pop("status", None)
             if "status" in old:
                 new["status"] = old["status"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 import logging
 import sys
@@ -15,10 +16,15 @@ from pinnace.cloud.standalone.access import ADMINS, Access
 from pinnace.cloud.standalone.admission import KindRules
 from pinnace.cloud.standalone.api import Api
 from pinnace.cloud.standalone.controllers.bootstrap import bootstrap
+from pinnace.cloud.standalone.controllers.daemonsets import DaemonSets
+from pinnace.cloud.standalone.controllers.deployments import Deployments
+from pinnace.cloud.standalone.controllers.evictions import Evictions
 from pinnace.cloud.standalone.controllers.expiry import Expiry
 from pinnace.cloud.standalone.controllers.garbage import Garbage
 from pinnace.cloud.standalone.controllers.namespaces import Namespaces
 from pinnace.cloud.standalone.controllers.nodes import GRACE_SECONDS, Nodes
+from pinnace.cloud.standalone.controllers.replicasets import ReplicaSets
+from pinnace.cloud.standalone.controllers.scheduler import Scheduler
 from pinnace.cloud.standalone.conversion import Conversions
 from pinnace.cloud.standalone.crds import Definitions
 from pinnace.cloud.standalone.deletion import Deletion
@@ -33,7 +39,7 @@ from pinnace.cloud.standalone.pki import Authority, write_private
 from pinnace.cloud.standalone.reading import Reading
 from pinnace.cloud.standalone.registry import Registry
 from pinnace.cloud.standalone.reviews import Reviews
-from pinnace.cloud.standalone.state import State
+from pinnace.cloud.standalone.state import Object, State
 from pinnace.cloud.standalone.status import ApiError
 from pinnace.cloud.standalone.store import Store
 from pinnace.cloud.standalone.streams import Streams
@@ -123,6 +129,7 @@ async def serving(settings: ServerSettings) -> AsyncIterator[Running]:
         state = State(store)
         registry = Registry()
         rules = KindRules()
+        rules.account_of = functools.partial(_account, state)
         webhooks = WebhookClient()
         stack.push_async_callback(webhooks.close)
         views = Views(Conversions(state, webhooks.post, rules.finish))
@@ -157,6 +164,11 @@ async def serving(settings: ServerSettings) -> AsyncIterator[Running]:
             "garbage": Garbage(objects, deletion).run,
             "expiry": Expiry(objects, deletion).run,
             "nodes": Nodes(objects, grace_seconds=settings.node_grace_seconds).run,
+            "evictions": Evictions(objects, deletion).run,
+            "scheduler": Scheduler(objects, deletion).run,
+            "deployments": Deployments(objects, deletion).run,
+            "replicasets": ReplicaSets(objects, deletion).run,
+            "daemonsets": DaemonSets(objects, deletion).run,
         }
         tasks = [asyncio.create_task(supervise(name, run, Backoff(0.1, 5.0)), name=f"api-{name}") for name, run in services.items()]
         stack.push_async_callback(_cancelled, tasks)
@@ -174,6 +186,11 @@ async def serving(settings: ServerSettings) -> AsyncIterator[Running]:
             write_private(client.path, authority.kubeconfig(url, client.user, client.groups))
         logger.info("api.serving url=%s data=%s objects=%d", url, settings.data_dir, sum(table.count() for table in state.tables()))
         yield Running(url, authority, port)
+
+
+def _account(state: State, namespace: str, name: str) -> Object | None:
+    item = state.table("serviceaccounts").latest(namespace, name)
+    return item.decode() if item is not None else None
 
 
 async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:

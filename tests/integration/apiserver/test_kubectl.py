@@ -83,7 +83,7 @@ def test_tables(kubectl: Any) -> None:
     names = {line.split()[0] for line in kubectl("get", "pods,deployments", "--no-headers").splitlines()}
     assert {"pod/p", "deployment.apps/d"} <= names
     assert columns(kubectl("get", "pods", "-A"))[0] == "NAMESPACE"
-    assert kubectl("get", "pods", "--sort-by=.metadata.name", "-o", "name") == "pod/p\n"
+    assert kubectl("get", "pods", "--sort-by=.metadata.name", "-o", "name").splitlines()[-1] == "pod/p"
 
 
 def test_describe(kubectl: Any) -> None:

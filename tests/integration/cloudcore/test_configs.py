@@ -63,7 +63,7 @@ async def test_they_come_with_the_pod_follow_changes_and_go_with_it(world: Any) 
         answer = await node.ask("query", "default/secret/password")
         assert answer["route"]["operation"] == "error"
         pushed = {each["route"]["resource"] for each in [*node.received, *other.received] if "parent_msg_id" not in each["header"]}
-        own = {"default/configmap/settings", "default/secret/password", "default/pod/p"}
+        own = {"default/configmap/settings", "default/secret/password", "default/configmap/kube-root-ca.crt", "default/pod/p"}
         assert pushed == {"null/node/other", f"null/node/{EDGE}"} | own
         assert not any(each["route"]["resource"] in own and "parent_msg_id" not in each["header"] for each in other.received)
 
