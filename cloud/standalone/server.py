@@ -18,6 +18,7 @@ from pinnace.cloud.standalone.api import Api
 from pinnace.cloud.standalone.controllers.bootstrap import bootstrap
 from pinnace.cloud.standalone.controllers.daemonsets import DaemonSets
 from pinnace.cloud.standalone.controllers.deployments import Deployments
+from pinnace.cloud.standalone.controllers.endpoints import Endpoints
 from pinnace.cloud.standalone.controllers.evictions import Evictions
 from pinnace.cloud.standalone.controllers.expiry import Expiry
 from pinnace.cloud.standalone.controllers.garbage import Garbage
@@ -169,6 +170,7 @@ async def serving(settings: ServerSettings) -> AsyncIterator[Running]:
             "deployments": Deployments(objects, deletion).run,
             "replicasets": ReplicaSets(objects, deletion).run,
             "daemonsets": DaemonSets(objects, deletion).run,
+            "endpoints": Endpoints(objects, deletion).run,
         }
         tasks = [asyncio.create_task(supervise(name, run, Backoff(0.1, 5.0)), name=f"api-{name}") for name, run in services.items()]
         stack.push_async_callback(_cancelled, tasks)

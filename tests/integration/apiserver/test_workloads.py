@@ -236,6 +236,33 @@ async def test_why_a_pod_is_not_scheduled(fleet: Fleet) -> None:
     assert reasons.count("FailedScheduling") == 3
 
 
+async def test_readiness_moves_the_endpoints_of_a_service(fleet: Fleet) -> None:
+    await fleet.kubelets.add("n1")
+    ports = [{"name": "web", "port": 80, "targetPort": "http"}]
+    await fleet.apply(
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"selector": {"app": "a"}, "ports": ports}}
+    )
+    body = deployment(replicas=2, image="slow:1")
+    body["spec"]["template"]["spec"]["containers"][0]["ports"] = [{"name": "http", "containerPort": 8080}]
+    fleet.kubelets.holds.add("slow")
+    await fleet.apply(body)
+
+    async def shown() -> list[tuple[bool, int]]:
+        listed = await fleet.client.get(
+            "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?labelSelector=kubernetes.io/service-name%3Ds"
+        )
+        return [(each["conditions"]["ready"], part["ports"][0]["port"]) for part in listed["items"] for each in part["endpoints"]]
+
+    await fleet.until(shown, lambda found: found == [(False, 8080)] * 2)
+    fleet.kubelets.holds.clear()
+    await fleet.until(shown, lambda found: found == [(True, 8080)] * 2)
+    assert "10.1.0.1:8080" in await fleet.kubectl("get", "endpoints", "s")
+    await fleet.kubectl("scale", "deployment/d", "--replicas=0")
+    await fleet.until(shown, lambda found: not found)
+    await fleet.kubectl("delete", "service", "s")
+    await fleet.until(lambda: fleet.client.ask("GET", "/api/v1/namespaces/default/endpoints/s"), lambda found: found[0] == 404)
+
+
 async def test_a_drained_node_gets_nothing_new(fleet: Fleet) -> None:
     for name in ("n1", "n2"):
         await fleet.kubelets.add(name)
