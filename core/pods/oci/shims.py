@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import shutil
@@ -25,6 +24,7 @@ PROGRAM: Final = Path(__file__).with_name("shim") / "pinnace-shim"
 OWN_CGROUP: Final = "/pinnace-shims"
 """Where shims live: outside the agent's cgroup, so that they outlive its service, and outside the pods', which are bounded."""
 ANSWER_SECONDS: Final = 10.0
+LEAVE_SECONDS: Final = 1.0
 
 
 class Shims:
@@ -195,6 +195,18 @@ class Shims:
             raise RuntimeFailed(f"cannot run {self._program}: {error.strerror}") from error
 
 
+async def leave(writer: asyncio.StreamWriter) -> None:
+    """Close a connection to a shim. Input that the container does not take must not keep it open: it is thrown away."""
+    writer.close()
+    try:
+        async with asyncio.timeout(LEAVE_SECONDS):
+            await writer.wait_closed()
+    except TimeoutError:
+        writer.transport.abort()
+    except OSError:
+        pass  # the other side was faster
+
+
 class Running:
     """One exec: a connection and the child process that serves it."""
 
@@ -206,9 +218,7 @@ class Running:
 
     async def end(self) -> None:
         """Let go: the command is killed if it runs still."""
-        self.writer.close()
-        with contextlib.suppress(OSError):
-            await self.writer.wait_closed()
+        await leave(self.writer)
         await self._child.wait()
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 

@@ -10,7 +10,7 @@ from typing import Final, Self
 
 from pinnace.core.base.runtime import ExecResult, RuntimeFailed
 from pinnace.core.pods.oci.frames import MOST, frame, read_frame
-from pinnace.core.pods.oci.shims import Running
+from pinnace.core.pods.oci.shims import Running, leave
 
 MOST_OUTPUT: Final = 16 << 20
 """Bytes of each stream that `exec_sync` keeps; what comes after is read and left out."""
@@ -63,9 +63,7 @@ class ShimStream:
         if self._running is not None:
             await asyncio.shield(self._running.end())
         elif self._writer is not None:
-            self._writer.close()
-            with contextlib.suppress(OSError):
-                await self._writer.wait_closed()
+            await leave(self._writer)
 
     async def _read(self, reader: asyncio.StreamReader | None) -> int:
         """Pass output on; the exit code. Raises RuntimeFailed when the command cannot be run."""

@@ -232,6 +232,7 @@ static int wait_for_end(const struct options *o, int signals) {
         bool stdin_wanted = false;
         for (int i = 0; i < CLIENTS; i++) {
             struct client *c = &clients[i];
+            if (c->fd >= 0 && c->waits_for_stdin && me.input < 0) give_input(c); /* another client has ended it: thrown away */
             stdin_wanted |= c->fd >= 0 && c->waits_for_stdin;
             polls[FIRST + i] = (struct pollfd){.fd = c->fd, .events = (short)((c->waits_for_stdin ? 0 : POLLIN) | (c->used ? POLLOUT : 0))};
         }
@@ -274,7 +275,9 @@ static int wait_for_end(const struct options *o, int signals) {
             if (c->fd < 0) continue;
             if (c->waits_for_stdin && me.input >= 0) give_input(c);
             if (polls[FIRST + i].fd == c->fd && (polls[FIRST + i].revents & POLLOUT) && !client_flush(c)) client_drop(c);
-            if (c->fd >= 0 && polls[FIRST + i].fd == c->fd && (polls[FIRST + i].revents & ~POLLOUT)) hear(c, o);
+            if (c->fd < 0 || polls[FIRST + i].fd != c->fd || !(polls[FIRST + i].revents & ~POLLOUT)) continue;
+            if (c->waits_for_stdin) client_drop(c); /* it has left, and nobody reads what it typed */
+            else hear(c, o);
         }
         if (polls[1].revents) welcome();
     }

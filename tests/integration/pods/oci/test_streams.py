@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from contract.runtime.pods import TestPod, log_lines, until
 from rig.oci import OciHome
 
-from pinnace.core.base.runtime import RuntimeFailed
+from pinnace.core.base.runtime import RuntimeFailed, Stream
 from pinnace.core.pods.oci.runtime import OciRuntime
 
 pytestmark = [pytest.mark.containers, pytest.mark.root]
@@ -136,6 +137,31 @@ async def test_stdin_stays_open_for_the_next(pod: TestPod, runtime: OciRuntime) 
     async with runtime.attach(container_id, stdin=True) as stream:
         await stream.close_stdin()
         await said(stream.output(), b"over")
+
+
+async def test_who_leaves_while_nobody_takes_the_input_gives_the_place_free(pod: TestPod, runtime: OciRuntime) -> None:
+    container_id = await pod.shell("sleep 1000", stdin=True)
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(_type_in_vain(runtime.attach(container_id, stdin=True)) for _ in range(12)))
+        await asyncio.gather(*(_type_in_vain(runtime.attach(container_id, stdin=True)) for _ in range(12)))
+        await until(lambda: _is_attached(runtime, container_id), what="the shim, which has places for 16")
+
+
+async def test_an_exec_whose_input_nobody_takes_ends_with_its_caller(pod: TestPod, runtime: OciRuntime) -> None:
+    container_id = await pod.start()
+    async with asyncio.timeout(60):
+        await _type_in_vain(runtime.exec(container_id, ("sleep", "666"), tty=False, stdin=True))
+    left = await runtime.exec_sync(container_id, ("/bin/sh", "-c", "ps | grep -c '[s]leep 666'"), 30)
+    assert left.stdout == b"0\n"
+
+
+async def _type_in_vain(stream: Stream) -> None:
+    """Until nothing more is taken, then leave."""
+    async with stream:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                while True:
+                    await stream.write(b"x" * (256 << 10))
 
 
 async def test_attach_to_what_has_ended_is_at_its_end(pod: TestPod, runtime: OciRuntime) -> None:
