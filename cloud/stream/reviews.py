@@ -18,6 +18,8 @@ DENIED_SECONDS: Final = 30.0
 """How long a judgement is remembered; as a kubelet does."""
 REMEMBERED: Final = 512
 _SUBRESOURCES: Final = {"stats": "stats", "metrics": "metrics"}
+_ACTING: Final = frozenset({"exec", "attach", "portForward"})
+"""These act on a pod: WebSocket asks for them with GET, which must not make them as cheap as reading."""
 
 
 class Caller(NamedTuple):
@@ -54,8 +56,9 @@ class Reviews:
 
     async def allows(self, caller: Caller, node: NodeName, method: str, path: str) -> bool:
         """Whether the caller may do this to the node. Raises RemoteError, LinkError."""
-        subresource = _SUBRESOURCES.get(path.split("/")[1], "proxy")
-        verb = "create" if method == "POST" else "get"
+        first = path.split("/")[1]
+        subresource = _SUBRESOURCES.get(first, "proxy")
+        verb = "create" if method == "POST" or first in _ACTING else "get"
         key = (caller, node, subresource, verb)
         ends, judgement = self._judgements.get(key, (0.0, False))
         if ends > self._clock.now():

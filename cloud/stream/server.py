@@ -140,9 +140,12 @@ class StreamServer:
             channel = await self._tunnels.open(errand.node, kind, frames.Opening(opening.method, opening.path, opening.query, kept))
         except ConnectionError as error:
             raise Refused(502, str(error)) from error
-        if kind in (frames.LOGS, frames.METRICS):
-            await duplex.write(answer_head(200, (("Content-Type", "text/plain; charset=utf-8"), ("Connection", "close"))))
-        await join(duplex, channel)
+        try:
+            if kind in (frames.LOGS, frames.METRICS):
+                await duplex.write(answer_head(200, (("Content-Type", "text/plain; charset=utf-8"), ("Connection", "close"))))
+            await join(duplex, channel)
+        finally:
+            await channel.close()
 
     async def _bearer(self, head: Head) -> Caller:
         """Who asks without a certificate. Raises Refused, RemoteError, LinkError."""
@@ -154,7 +157,9 @@ class StreamServer:
 
     async def _errand(self, head: Head) -> Errand:
         """Raises Refused, RemoteError, LinkError."""
-        parts = head.opening.path.strip("/").split("/")
+        parts = head.opening.path[1:].split("/")
+        if not {".", "..", ""}.isdisjoint(parts[:-1]) or parts[-1] in (".", ".."):
+            raise Refused(404, "404 page not found")  # a node may understand another path than was judged
         if head.first[0] not in ("GET", "POST"):
             raise Refused(405, "Method Not Allowed")
         if parts[0] in _OF_PODS and len(parts) >= 3:
@@ -184,12 +189,12 @@ class StreamServer:
             return NodeName(forwarded[4])
         host = head.get("Host")
         address = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+        if self._nodes.get("", address) is not None:
+            return NodeName(address)
         found = self._tunnels.at(address)
         if found is not None:
             return found
-        if self._nodes.get("", address) is not None:
-            return NodeName(address)
-        raise Refused(404, f"no node has the address {address}")
+        raise Refused(404, f"no node, or more than one, has the address {address}: name the node in X-Forwarded-Uri")
 
 
 def _whole(status: int, text: str) -> bytes:

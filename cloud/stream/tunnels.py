@@ -50,7 +50,8 @@ class Tunnels:
         self._settings = settings
         self._connected = connected
         self._nodes: dict[NodeName, tuple[Tunnel, ServerConnection]] = {}
-        self._addresses: dict[str, NodeName] = {}
+        self.addresses: dict[NodeName, str] = {}
+        """Of each connected node, as it says itself."""
         self._numbers = count(1)
         self._gate: TlsGate | None = None
         self._server: Server | None = None
@@ -64,8 +65,10 @@ class Tunnels:
         return node in self._nodes
 
     def at(self, address: str) -> NodeName | None:
-        """The node that last connected from this address, or named it its own."""
-        return self._addresses.get(address)
+        """The node that is connected from this address, or named it its own; None when several are. Only Node names are certain: a node
+        must not get what is meant for another by naming that one's address."""
+        found = [node for node, each in self.addresses.items() if each == address]
+        return found[0] if len(found) == 1 else None
 
     def is_ours(self, node: NodeName) -> bool:
         """Whether the node speaks our tunnel, in which a channel carries a whole HTTP exchange."""
@@ -145,7 +148,7 @@ class Tunnels:
         tunnel = Tunnel(connection, is_paced=connection.is_ours)  # type: ignore[arg-type]  # it takes and gives bytes as we use it
         former = self._nodes.get(node)
         self._nodes[node] = (tunnel, connection)
-        self._addresses[first(connection.request.headers, frames.ADDRESS_HEADER) or peer.rpartition(":")[0]] = node
+        self.addresses[node] = first(connection.request.headers, frames.ADDRESS_HEADER) or peer.rpartition(":")[0]
         if former is not None:
             former[1].transport.abort()
         logger.info("stream.tunnel.up node=%s peer=%s ours=%s", node, peer, connection.is_ours)
@@ -156,4 +159,4 @@ class Tunnels:
         finally:
             if self._nodes.get(node, (None,))[0] is tunnel:
                 del self._nodes[node]
-                self._addresses = {address: name for address, name in self._addresses.items() if name != node}
+                del self.addresses[node]

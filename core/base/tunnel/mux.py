@@ -26,6 +26,8 @@ UNPACED: Final = 1 << 20
 PATIENCE: Final = 10.0
 CHANNELS: Final = 1024
 """Open channels of one tunnel over which further ones are refused."""
+OUTBOX: Final = 4 * CHANNELS
+"""Short answers (REMOVE, CREDIT) that may wait to be sent."""
 
 
 class Socket(Protocol):
@@ -136,7 +138,7 @@ class Tunnel:
         self._accept = accept
         self._channels: dict[int, Channel] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._outbox: deque[bytes] = deque()  # one REMOVE and few CREDITs a channel: bounded by CHANNELS
+        self._outbox: deque[bytes] = deque()  # at most OUTBOX: the tunnel ends of a peer that makes us answer and reads nothing
         self._posted = asyncio.Event()
         self._is_over = False
 
@@ -202,6 +204,8 @@ class Tunnel:
     async def _read(self) -> str:
         while True:
             message = await self._socket.recv(decode=False)
+            if len(self._outbox) > OUTBOX:
+                return f"the other end reads nothing: {len(self._outbox)} answers to it wait"
             try:
                 frame = frames.decode(message)
                 if frame.kind == frames.CLOSE:

@@ -168,10 +168,10 @@ async def test_no_node_speaks_for_another(world: World) -> None:
 
 
 async def test_the_stream_server_knows_its_callers(world: World) -> None:
-    async def ask(context: ssl.SSLContext, *headers: str) -> int:
+    async def ask(context: ssl.SSLContext, *headers: str, path: str = "/stats/summary") -> int:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         reader, writer = await asyncio.open_connection("127.0.0.1", world.way.cloud.stream_port, ssl=context)
-        lines = [f"GET /stats/summary HTTP/1.1\r\nHost: {NODE}", *headers, "", ""]
+        lines = [f"GET {path} HTTP/1.1\r\nHost: {NODE}", *headers, "", ""]
         writer.write("\r\n".join(lines).encode())
         try:
             words = (await reader.read()).split()
@@ -186,4 +186,7 @@ async def test_the_stream_server_knows_its_callers(world: World) -> None:
     assert await ask(node_context(world.way.folder)) == 0  # a node's certificate is of another authority
     status, made = await world.way.kube.ask("POST", "/api/v1/namespaces/default/serviceaccounts/default/token", {"spec": {}})
     assert status == 201, made
-    assert await ask(ssl.create_default_context(), f"Authorization: Bearer {made['status']['token']}") == 403
+    token = f"Authorization: Bearer {made['status']['token']}"
+    assert await ask(ssl.create_default_context(), token) == 403
+    for path in ("/stats/../exec/default/web/main", "/stats/%2e%2e/pods", "/containerLogs/../web/main", "//exec/default/web/main"):
+        assert await ask(ssl.create_default_context(), token, path=path) == 404, path

@@ -175,3 +175,19 @@ async def test_too_many_channels_are_refused() -> None:
         await both.down.put(b"\xff")
         await settle()
         assert len(both.edge) == CHANNELS
+
+
+async def test_who_makes_us_answer_and_reads_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mux, "OUTBOX", 8)
+
+    class Deaf(Socket):
+        async def send(self, message: bytes, text: bool | None = None) -> None:
+            await asyncio.Event().wait()
+
+    down: asyncio.Queue[bytes | None] = asyncio.Queue()
+    up: asyncio.Queue[bytes | None] = asyncio.Queue()
+    for number in range(64):
+        up.put_nowait(frames.encode_opening(number, frames.EXEC, OPENING))
+    async with asyncio.timeout(20):
+        assert "reads nothing" in await Tunnel(Deaf(down, up), is_paced=True).run()
+    assert up.qsize() > 40
