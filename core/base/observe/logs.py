@@ -5,8 +5,18 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from typing import Final
 
 from pinnace.core.base.errors import ConfigError
+
+_SHOWN: Final = {code: f"\\x{code:02x}" for code in (*range(32), 127)} | {10: "\\n", 13: "\\r", 9: "\t"}
+
+
+class TextLines(logging.Formatter):
+    """One line an event, whatever text from elsewhere stands in it; only a traceback follows on lines of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return super().formatMessage(record).translate(_SHOWN)
 
 
 class JsonLines(logging.Formatter):
@@ -32,6 +42,6 @@ def configure(level: str = "info", *, as_json: bool = False) -> None:
     if number is None:
         raise ConfigError(f"--log-level: expected debug, info, warning or error, not '{level}'")
     stream = logging.StreamHandler(sys.stderr)
-    stream.setFormatter(JsonLines() if as_json else logging.Formatter("%(asctime)s %(levelname).1s %(name)s %(message)s"))
+    stream.setFormatter(JsonLines() if as_json else TextLines("%(asctime)s %(levelname).1s %(name)s %(message)s"))
     logging.basicConfig(level=number, handlers=[stream], force=True)
     logging.getLogger("asyncio").setLevel(max(number, logging.WARNING))

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from pinnace.core.base.errors import ConfigError
-from pinnace.core.base.observe.logs import JsonLines, configure
+from pinnace.core.base.observe.logs import JsonLines, TextLines, configure
 
 
 def test_json_lines_carry_the_traceback() -> None:
@@ -24,3 +24,8 @@ def test_json_lines_carry_the_traceback() -> None:
 def test_an_unknown_level_is_refused() -> None:
     with pytest.raises(ConfigError, match="loud"):
         configure("loud")
+
+
+def test_text_from_elsewhere_cannot_begin_a_line() -> None:
+    record = logging.getLogger("x").makeRecord("x", logging.INFO, "f", 1, "asked path=%s", ("/a\nERROR x lied\x1b[2J",), None)
+    assert TextLines("%(name)s %(message)s").format(record) == "x asked path=/a\\nERROR x lied\\x1b[2J"
