@@ -91,14 +91,12 @@ async def root_door(api: KubeletApi, path: Path) -> AsyncIterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         _remove_stale(path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        before = os.umask(0o177)
         try:
+            os.fchmod(listener.fileno(), 0o600)  # before bind: the path never has another mode, and threads keep their umask
             listener.bind(str(path))
         except OSError:
             listener.close()
             raise
-        finally:
-            os.umask(before)
         server = await asyncio.start_unix_server(door.connected, sock=listener)
     except OSError as error:
         raise ConfigError(
