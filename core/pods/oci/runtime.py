@@ -194,7 +194,7 @@ class OciRuntime:
                 return None
             record = self._containers.running_record(container_id)
             try:
-                return await self._shims.connect(record.id)
+                return await self._shims.connect(record.id, stdin=stdin)
             except OSError:
                 return None  # it ended just now
 

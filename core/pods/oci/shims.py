@@ -145,10 +145,10 @@ class Shims:
         if answer[1]:
             raise RuntimeFailed(answer[1].decode(errors="replace"))
 
-    async def connect(self, container_id: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def connect(self, container_id: str, *, stdin: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection to attach on. Raises ConnectionError or FileNotFoundError when no shim is there."""
         reader, writer = await asyncio.open_unix_connection(str(self.folder(container_id) / "s"))
-        writer.write(frame(b"A"))
+        writer.write(frame(b"A", b"i" if stdin else b""))
         return reader, writer
 
     async def exec(self, container_id: str, process: Mapping[str, Any], *, tty: bool, stdin: bool) -> Running:

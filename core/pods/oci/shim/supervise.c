@@ -3,7 +3,7 @@
  * Folder `state` (survives a reboot): `started` (seconds) once it may have run, `exit` once it ended.
  * Folder `run` (does not): config.json, `shim` (pids with start times), the socket `s`, crun's log.
  *
- * On the socket, from the client: A attach, I input, C end of input, W columns and rows, K signal number, R reopen the log.
+ * On the socket, from the client: A attach (with a byte: to give input), I input, C end of input, W columns and rows, K signal number, R reopen the log.
  * To the client: 1 and 2 output, L bytes left out, r the answer to K and R (empty: done), E the end.
  */
 #define _GNU_SOURCE
@@ -29,7 +29,7 @@ enum { CLIENTS = 16, BACKLOG = 1 << 18 };
 /* What a client has not read yet is kept up to BACKLOG bytes; more is left out and counted: a slow reader never holds the container up. */
 struct client {
     int fd;
-    bool attached, waits_for_stdin;
+    bool attached, gives_input, waits_for_stdin;
     size_t given; /* of the input frame in the inbox, what stdin has taken */
     size_t start, used;
     unsigned long left_out;
@@ -40,11 +40,11 @@ static struct client clients[CLIENTS];
 static struct {
     int input, output, errors, state, listening;
     pid_t container;
-    bool once, had_input;
+    bool once;
 } me = {.input = -1, .output = -1, .errors = -1, .listening = -1};
 
 static void client_drop(struct client *c) {
-    if (c->attached && me.once && me.had_input && me.input >= 0 && me.input != me.output) {
+    if (c->gives_input && me.once && me.input >= 0 && me.input != me.output) {
         close(me.input);
         me.input = -1;
     }
@@ -106,7 +106,6 @@ static bool take_output(int fd, int stream) {
 static void give_input(struct client *c) {
     size_t size = inbox_size(&c->pages->inbox);
     c->waits_for_stdin = false;
-    me.had_input = true;
     while (me.input >= 0 && c->given < size) {
         ssize_t done = write(me.input, c->pages->inbox.data + FRAME_HEAD + c->given, size - c->given);
         if (done < 0 && errno == EINTR) continue;
@@ -132,13 +131,13 @@ static void obey(struct client *c, const struct options *o) {
     switch (c->pages->inbox.data[0]) {
     case 'A':
         c->attached = true;
+        c->gives_input = size > 0;
         answer(c, "");
         break;
     case 'I':
         give_input(c);
         return;
     case 'C':
-        me.had_input = true;
         if (o->tty && me.input >= 0) (void)!write(me.input, "\x04", 1);
         else if (me.input >= 0) {
             close(me.input);

@@ -122,6 +122,8 @@ async def test_terminal_of_a_container(pod: TestPod, runtime: OciRuntime) -> Non
 
 async def test_stdin_once_ends_with_the_first_who_attached(pod: TestPod, runtime: OciRuntime) -> None:
     container_id = await pod.shell("cat; echo over", stdin=True, stdin_once=True)
+    async with runtime.attach(container_id, stdin=False):
+        await until(lambda: _is_attached(runtime, container_id))
     async with runtime.attach(container_id, stdin=True) as stream:
         await stream.write(b"some\n")
         await said(stream.output(), b"some")

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import json
 import os
+import random
 import signal
 import sys
 from pathlib import Path
@@ -233,3 +234,31 @@ async def test_ten_pods_at_once(runtime: OciRuntime, home: OciHome, tmp_path: Pa
 
         for each in pods:
             remove_cgroups(each.cgroup)
+
+
+async def test_shim_survives_whatever_comes_on_its_socket(pod: TestPod, runtime: OciRuntime, home: OciHome) -> None:
+    """Random bytes, frames of every kind but the order to end, frames that are cut off or too large, and more clients than it takes."""
+    container_id = await pod.shell("cat >/dev/null; sleep 1000", stdin=True)
+    path = str(home.settings.run_dir / "oci/containers" / container_id / "s")
+    chance = random.Random(7)
+    for number in range(150):
+        kind = chance.choice([b"A", b"I", b"C", b"W", b"R", b"?", b"\0"])
+        body = chance.randbytes(chance.choice([0, 1, 4, 300, 20000]))
+        sent = chance.randbytes(40).replace(b"K", b"k") if number % 3 == 0 else kind + b"\0\0\0" + len(body).to_bytes(4, "big") + body
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_unix_connection(path)
+            writer.write(sent[: chance.randrange(1, len(sent) + 1)] if number % 5 == 0 else sent)
+            await writer.drain()
+            writer.close()
+    held = [await asyncio.open_unix_connection(path) for _ in range(40)]
+    for _, writer in held:
+        writer.close()
+
+    async def answers() -> bool:
+        with contextlib.suppress(OSError):
+            await runtime._shims.ask(container_id, b"R")
+            return True
+        return False
+
+    await until(answers, what="an answer")
+    assert (await runtime.container(container_id)).state is ContainerState.RUNNING
