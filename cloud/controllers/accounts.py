@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from pinnace.cloud.controllers.answers import error_answer, forbidden, value_answer
-from pinnace.cloud.controllers.pods import PodController
+from pinnace.cloud.controllers.pods import MIRROR, PodController
 from pinnace.cloud.kube.resources import SERVICE_ACCOUNTS
 from pinnace.cloud.ports import KubeApi, Object
 from pinnace.core.base.contract.envelopes import Operation, load_body
@@ -45,11 +45,14 @@ class AccountController:
         return [value_answer(message, {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", **made})]
 
     def _pod(self, node: NodeName, key: ResourceKey, bound: dict[str, Any]) -> Object | None:
-        """The pod a request is bound to, if the node runs it under that account."""
+        """The pod a request is bound to, if the node runs it under that account. Never a mirror pod: the node itself makes those, in any
+        namespace (Kubernetes API, node authorization)."""
         if bound.get("kind") != "Pod" or not bound.get("uid"):
             return None
         for pod in self._placement.of_node(node, key.namespace):
             if (pod["metadata"]["name"], pod["metadata"]["uid"]) == (bound.get("name"), bound["uid"]):
+                if MIRROR in (pod["metadata"].get("annotations") or {}):
+                    return None
                 account = (pod.get("spec") or {}).get("serviceAccountName") or "default"
                 return pod if account == key.name else None
         return None

@@ -19,7 +19,7 @@ from pinnace.cloud.controllers.answers import (
     value_answer,
     zero_object,
 )
-from pinnace.cloud.controllers.pods import PodController, node_of
+from pinnace.cloud.controllers.pods import MIRROR, PodController, node_of
 from pinnace.cloud.controllers.references import references_of
 from pinnace.cloud.kube.resources import PODS
 from pinnace.cloud.ports import Downlink, KubeApi, NodeHub, Object
@@ -32,7 +32,6 @@ from pinnace.ext.records import Envelope
 logger = logging.getLogger(__name__)
 
 STRATEGIC: Final = "application/strategic-merge-patch+json"
-MIRROR: Final = "kubernetes.io/config.mirror"
 _NOT_THE_NODES: Final = frozenset({"resourceClaimStatuses"})
 """Parts of a pod's status that a node must not write (Kubernetes API, NodeRestriction)."""
 _RUNNING: Final = ("running", "waiting")
@@ -144,7 +143,7 @@ class PodReportController:
         if (metadata.get("name"), metadata.get("namespace") or key.namespace) != (key.name, key.namespace):
             return "its name and namespace are not those of the address"
         named = {**pod, "metadata": {**metadata, "namespace": key.namespace}}
-        if spec.get("serviceAccountName") or references_of(named):
+        if spec.get("serviceAccountName") or spec.get("serviceAccount") or references_of(named):
             return "a mirror pod may not use a service account, secrets, config maps or claims"
         owners = metadata.get("ownerReferences") or []
         own = self._nodes.get("", node)

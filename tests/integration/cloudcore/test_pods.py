@@ -197,10 +197,17 @@ async def test_mirror_pods(world: Any) -> None:
         assert answer["content"]["Err"] is None
         assert answer["content"]["Object"]["spec"]["nodeName"] == EDGE
         assert (await node.ask("insert", address, mirror))["content"]["Err"]["ErrStatus"]["reason"] == "AlreadyExists"
+        made = await found(world, f"s-{EDGE}")
+        await world.until(lambda: names(world), lambda answer: answer == {f"s-{EDGE}"})
+        await node.pushed("insert", address)  # it is known as the node's own: a token for it would be one of the node's choosing
+        bound = {"kind": "Pod", "apiVersion": "v1", "name": f"s-{EDGE}", "uid": made["metadata"]["uid"]}
+        answer = await node.ask("query", "default/serviceaccounttoken/default", {"spec": {"boundObjectRef": bound}})
+        assert answer["route"]["operation"] == "error"
         spoiled: list[dict[str, Any]] = [
             {**mirror, "metadata": {**mirror["metadata"], "annotations": {}}},
             {**mirror, "spec": {**mirror["spec"], "nodeName": "other"}},
             {**mirror, "spec": {**mirror["spec"], "serviceAccountName": "robot"}},
+            {**mirror, "spec": {**mirror["spec"], "serviceAccount": "robot"}},
             {**mirror, "spec": {**mirror["spec"], "volumes": [{"name": "v", "secret": {"secretName": "s"}}]}},
             {**mirror, "metadata": {**mirror["metadata"], "ownerReferences": [{**owner, "uid": "x"}]}},
             {**mirror, "metadata": {**mirror["metadata"], "name": "else"}},
