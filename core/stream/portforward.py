@@ -16,7 +16,6 @@ logger = logging.getLogger(__name__)
 PROTOCOL: Final = "portforward.k8s.io"
 TUNNELED: Final = f"SPDY/3.1+{PROTOCOL}"
 """The subprotocol of kubectl 1.31 and newer: the same SPDY within binary WebSocket messages."""
-PAIR_SECONDS: Final = 30.0
 
 
 class Forwarding:

@@ -147,7 +147,7 @@ def exit_encoded(ended: Exit) -> bytes:
 
 def exit_decoded(content: bytes) -> Exit:
     """What a shim left behind, or `exit_encoded`. Raises ValueError."""
-    found = orjson.loads(content)
+    found = orjson.loads(content.decode(errors="replace"))  # what crun said may be cut within a character
     if not isinstance(found, dict):
         raise ValueError("expected an object")  # noqa: TRY004  one exception for any unreadable content
     at, code = float(found.get("finished_at", 0.0)), int(found.get("exit_code", UNKNOWN_EXIT))

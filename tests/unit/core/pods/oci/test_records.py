@@ -60,6 +60,11 @@ def test_ends_that_shims_leave(left: dict[str, object], code: int, reason: str) 
     assert ("check command and args" in found.message) == (reason == "StartError")
 
 
+def test_a_reason_cut_within_a_character() -> None:
+    left = b'{"finished_at":5.25,"exit_code":128,"started":false,"error":"no program \xc3"}'
+    assert (exit_decoded(left).exit_code, exit_decoded(left).message) == (128, "no program \ufffd")
+
+
 def test_ends_that_the_agent_notes() -> None:
     for found in (exit_unknown(1.0, "gone"), Exit(2.0, 128, "StartError", "text")):
         assert exit_decoded(exit_encoded(found)) == found
