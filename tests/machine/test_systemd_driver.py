@@ -30,10 +30,11 @@ async def node() -> AsyncIterator[PodNode]:
             await made.close()
 
 
-def cgroup_of(node: PodNode, container_id: str) -> Path:
-    """Of the container's first process."""
+def scope_of(node: PodNode, container_id: str) -> Path:
+    """Of the container's first process, which crun puts into a cgroup `container` within."""
     pid = (node.home.settings.run_dir / "oci/containers" / container_id / "pid").read_text().strip()
-    return CGROUPS / Path(f"/proc/{pid}/cgroup").read_text().strip().removeprefix("0::/")
+    cgroup = CGROUPS / Path(f"/proc/{pid}/cgroup").read_text().strip().removeprefix("0::/")
+    return cgroup if cgroup.suffix == ".scope" else cgroup.parent
 
 
 async def test_a_pod_is_a_slice_and_a_container_a_scope(node: PodNode) -> None:
@@ -44,7 +45,7 @@ async def test_a_pod_is_a_slice_and_a_container_a_scope(node: PodNode) -> None:
     await node.apply(any_pod("web", uid="uid-1", containers=[{**main, "resources": {"limits": limits, "requests": limits}}], **spec))
     await node.until(lambda: node.api("web").get("phase") == "Running", "Running", seconds=PATIENCE)
     (container,) = await node.running()
-    scope = cgroup_of(node, container.id)
+    scope = scope_of(node, container.id)
     assert scope.parent == CGROUPS / "kubepods.slice/kubepods-poduid_1.slice"
     assert scope.name == f"pinnace-{container.id}.scope"
     asked = subprocess.run(["systemctl", "is-active", scope.name], capture_output=True, text=True, check=False)
