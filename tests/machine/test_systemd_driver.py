@@ -30,11 +30,10 @@ async def node() -> AsyncIterator[PodNode]:
             await made.close()
 
 
-def scope_of(node: PodNode, container_id: str) -> Path:
-    """Of the container's first process, which crun puts into a cgroup `container` within."""
+def cgroup_of(node: PodNode, container_id: str) -> Path:
+    """Of the container's first process: the scope, or what crun makes within it."""
     pid = (node.home.settings.run_dir / "oci/containers" / container_id / "pid").read_text().strip()
-    cgroup = CGROUPS / Path(f"/proc/{pid}/cgroup").read_text().strip().removeprefix("0::/")
-    return cgroup if cgroup.suffix == ".scope" else cgroup.parent
+    return CGROUPS / Path(f"/proc/{pid}/cgroup").read_text().strip().removeprefix("0::/")
 
 
 async def test_a_pod_is_a_slice_and_a_container_a_scope(node: PodNode) -> None:
@@ -45,12 +44,13 @@ async def test_a_pod_is_a_slice_and_a_container_a_scope(node: PodNode) -> None:
     await node.apply(any_pod("web", uid="uid-1", containers=[{**main, "resources": {"limits": limits, "requests": limits}}], **spec))
     await node.until(lambda: node.api("web").get("phase") == "Running", "Running", seconds=PATIENCE)
     (container,) = await node.running()
-    scope = scope_of(node, container.id)
+    own = cgroup_of(node, container.id)
+    scope = own if own.suffix == ".scope" else own.parent
     assert scope.parent == CGROUPS / "kubepods.slice/kubepods-poduid_1.slice"
     assert scope.name == f"pinnace-{container.id}.scope"
     asked = subprocess.run(["systemctl", "is-active", scope.name], capture_output=True, text=True, check=False)
     assert asked.stdout.strip() == "active"
-    for folder in (scope, scope.parent):
+    for folder in (own, scope.parent):
         assert (folder / "memory.max").read_text().strip() == str(64 << 20), folder
         assert (folder / "cpu.max").read_text().split() == ["50000", "100000"], folder
 
