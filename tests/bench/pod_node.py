@@ -1,4 +1,5 @@
-"""What pods cost: the time from a pod's creation to Running in the API, and the node's memory and idle CPU with 1, 11 and 50 pods.
+"""What pods cost: the time from a pod's creation to Running in the API, the time ten pods of every kind take to come back after a power cut
+with no network, and the node's memory and idle CPU with 1, 11 and 50 pods.
 
 The whole system on loopback: embedded API, cloudcore, an edge with the built-in runtime, mosquitto. The image is present, the pods use the
 host's network. Memory is the PSS of agent, supervision and broker; the pods' own processes are not counted. Needs root, crun and mosquitto.
@@ -21,6 +22,7 @@ from rig import figures
 from rig import nodepods as pods
 from rig.kube import KubeClient
 from rig.podplaces import PodPlaces, pod_places
+from rig.powercut import local_pods, power_cut
 from rig.system import System
 
 STARTS = 30
@@ -48,6 +50,33 @@ async def starts(kube: KubeClient, system: System) -> list[float]:
         await kube.ask("DELETE", f"{pods.PODS}/start-{number}")
     await until_gone(kube)
     return found
+
+
+async def reboot(kube: KubeClient, system: System) -> float:
+    """Seconds from the start of the edge, its machine switched off and the cloud away, until ten pods of every kind run again."""
+    await pods.provide(kube)
+    bodies = pods.every_kind()
+    names = [each["metadata"]["name"] for each in bodies]
+    await pods.create(kube, *bodies)
+    before = await pods.until_running(kube, system, *names)
+    await system.cloud.kill()
+    await power_cut(system)
+    began = time.monotonic()
+    await system.edge.start()
+    while True:
+        found = await local_pods(system)
+        if all(name in found and pods.is_running(found[name]) and is_restarted(found[name], before[name]) for name in names):
+            break
+    took = time.monotonic() - began
+    await system.cloud.start()
+    for name in names:
+        await kube.ask("DELETE", f"{pods.PODS}/{name}")
+    await until_gone(kube)
+    return took
+
+
+def is_restarted(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    return all(count == pods.restarts(before)[name] + 1 for name, count in pods.restarts(now).items())
 
 
 async def until_gone(kube: KubeClient) -> None:
@@ -111,11 +140,12 @@ async def measure() -> dict[str, Any]:
             await kube.ask("DELETE", f"{pods.PODS}/first")
             await until_gone(kube)
             took = await starts(kube, system)
+            back = await reboot(kube, system)
             memory, there = [], 0
             for count in COUNTS:
                 memory.append(await at(count, kube, system, there))
                 there = count
-            return {"created_to_running": figures.percentiles(took), "node": memory}
+            return {"created_to_running": figures.percentiles(took), "ten_pods_after_power_cut_s": round(back, 2), "node": memory}
 
 
 def main() -> int:
