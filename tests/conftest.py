@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,16 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     module = envelope.decode.__module__
     if not module.endswith("_c"):
         pytest.exit(f"the compiled envelope codec is not the one loaded but {module}: run `make dev`", returncode=3)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_stays_mounted(tmp_path_factory: pytest.TempPathFactory) -> Generator[None, None, None]:
+    """What a test that failed half way left mounted in its folder would keep later runs from removing that."""
+    yield
+    below = f"{tmp_path_factory.getbasetemp()}/"
+    mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for each in reversed([each for each in mounted if each.startswith(below)]):
+        subprocess.run(["umount", "-l", each], check=False, capture_output=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from rig.terminal import PINNACE, SECONDS, until, up
+from rig.terminal import PINNACE, SECONDS, pinnace, until, up
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "build" / "samples" / "traffic-light" / "model.yaml"
@@ -129,3 +129,6 @@ def test_the_printed_line_makes_another_machine_a_node_whose_device_works(tmp_pa
                 assert is_reported("ON")
                 machine.plug(is_in=True)
                 until(lambda: is_reported("OFF"))
+
+        ended = pinnace("reset", "--config", str(tmp_path / "pi/etc/kubeedge/config/edgecore.yaml"), "--force")
+        assert ended.returncode == 0, ended
