@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from pinnace.core.base.imagefiles import BuiltImage, write_archive
+from pinnace.core.base.runtime import RuntimeFailed
 from pinnace.core.base.settings.edged import BuiltinRuntimeSettings
 from pinnace.core.pods.cri.runtime import CriRuntime
 from rig.images import busybox
@@ -196,7 +197,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
         runtime = CriRuntime(self.endpoint)
         try:
             for each in await runtime.sandboxes():
-                await runtime.remove_sandbox(each.id)
+                await _removed(runtime, each.id)
         finally:
             await runtime.close()
 
@@ -210,6 +211,18 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
                     if b"containerd-shim" in words[0] and str(self.socket).encode() in b" ".join(words):
                         found.append(int(entry.name))
         return found
+
+
+async def _removed(runtime: CriRuntime, sandbox_id: str) -> None:
+    """containerd 1.6 may lose its line to a shim that has just ended, and succeeds when asked again."""
+    for left in reversed(range(10)):
+        try:
+            await runtime.remove_sandbox(sandbox_id)
+            break
+        except RuntimeFailed:
+            if not left:
+                raise
+            await asyncio.sleep(0.2)
 
 
 def _children(pid: int) -> list[int]:
