@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -51,6 +52,11 @@ def fill(folder: Path) -> Path:
 
 def log_of(system: System) -> str:
     return system.edge.log.read_text()
+
+
+async def newest_refused(system: System) -> int:
+    """The newest version of the device that did not fit on the disk."""
+    return max((int(each) for each in re.findall(rf"sync.refused .*{DEVICE}' version=(\d+)", log_of(system))), default=0)
 
 
 async def said(kube: KubeClient, system: System, kind: str, *words: str) -> None:
@@ -169,7 +175,9 @@ async def test_a_full_database(tmp_path: Path, folder: Path) -> None:
         await system.cloud.start()
         await said(kube, system, "StoreWritableHealthy", "no space left")
 
-        ballast.unlink()
         await set_desired(kube, {"red": "ON"})
+        version = int((await device(kube))["metadata"]["resourceVersion"])
+        await eventually(lambda: newest_refused(system), lambda refused: refused >= version, system)
+        ballast.unlink()
         await recovered(kube, system, "StoreWritableHealthy")
         await eventually(lambda: asker.ask(DEVICE), lambda answer: wanted(answer) == "ON", system)
