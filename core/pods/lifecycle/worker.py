@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from typing import Any, Final, Protocol
 
 from pinnace.core.base.aio.backoff import Backoff
-from pinnace.core.base.errors import PinnaceError
+from pinnace.core.base.errors import PinnaceError, StoreFull
 from pinnace.core.base.pod import Object, Pod
 from pinnace.core.base.runtime import RuntimeFailed
 from pinnace.core.base.settings.edged import seconds
@@ -129,8 +129,8 @@ class PodWorker:
 
     def end(self, ending: Ending, grace: float) -> None:
         """End the pod for good: phase Failed, for that reason. `grace` in seconds."""
-        if self._ending is None and not self.ended.is_set():
-            self._ending = ending
+        if not self.ended.is_set():
+            self._ending = self._ending or ending  # the first reason stands, the shortest grace counts
             self._shorten(grace)
             self.touch(is_urgent=True)
 
@@ -292,16 +292,30 @@ class PodWorker:
                 raise RuntimeFailed(f"still running: {', '.join(each.name for each in seen.running)}")
             self._tell(seen, Plan(), is_terminal=True)
             if not self.is_removed:
-                await self._keeper.settle(self)
+                await self._settle()
             self.ended.set()
+        await self._clean()
+        if self.is_removed:
+            await self._clear(seen)
+        return FOREVER
+
+    async def _settle(self) -> None:
+        """The last status first, then what it was made from goes; but on a full disk only what goes makes room for the status."""
+        try:
+            await self._keeper.settle(self)
+        except StoreFull as error:
+            logger.warning(
+                "pods.status.no-room pod=%s/%s reason=%s; its volumes are removed first", self.pod.namespace, self.pod.name, error
+            )
+            await self._clean()
+            await self._keeper.settle(self)
+
+    async def _clean(self) -> None:
         if not self.is_cleaned:
             await self._means.materials.unmount(self.pod.uid)
             self._means.cgroups.remove(self.pod.uid)
             self.is_cleaned = True
             self._keeper.told(self)
-        if self.is_removed:
-            await self._clear(seen)
-        return FOREVER
 
     async def _kill(self, seen: Observed) -> None:
         now = self._means.clock.now()

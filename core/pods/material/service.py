@@ -261,8 +261,8 @@ class PodMaterials:
         self._noticed.pop(pod_uid, None)
         self._ready.pop(pod_uid, None)
         try:
+            await asyncio.to_thread(clean, self._folders, self._mounts, pod_uid)  # first: on a full disk this is what makes room
             await self._tokens.forget(pod_uid)
-            await asyncio.to_thread(clean, self._folders, self._mounts, pod_uid)
         except (OSError, StoreError) as error:
             raise VolumesNotReady(f"pod {pod_uid} is not cleaned up yet: {_words(error)}") from error
 

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from fakes.materials import HOST_IP, MaterialsWorld, pod_with, secret_data
 from fakes.mounts import FakeMounts
 
 from pinnace.core.base.contract.keys import ResourceKey
+from pinnace.core.base.errors import StoreFull
 from pinnace.core.base.pod import Pod
+from pinnace.core.base.ports import ObjectChange
 from pinnace.core.base.runtime import Credential, Dns, Mount, Namespaces, PortMapping, Propagation
 from pinnace.core.pods.ports import SpecRefused, VolumesNotReady
 
@@ -515,6 +518,23 @@ async def test_what_cannot_be_unmounted_is_not_removed(world: Fakes, monkeypatch
     monkeypatch.undo()
     await world.materials.unmount("u-1")
     assert not world.folder().exists()
+
+
+async def test_a_full_store_keeps_no_volume_on_the_disk(world: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.materials.mount(pod_with({"name": "scratch", "emptyDir": {}}))
+    world.store("serviceaccounttoken", "0123456789abcdef.u-1", token="x", hadAt=0, seconds=1)
+
+    async def full(changes: Sequence[ObjectChange]) -> None:
+        raise StoreFull("no space left on the disk")
+
+    monkeypatch.setattr(world.objects, "apply", full)
+    with pytest.raises(VolumesNotReady, match="no space left"):
+        await world.materials.unmount("u-1")
+    assert not world.folder().exists()
+    monkeypatch.undo()
+    assert set(await world.materials.leftovers()) == {"u-1"}, "the token is still to go"
+    await world.materials.unmount("u-1")
+    assert set(await world.materials.leftovers()) == set()
 
 
 async def test_a_name_that_is_no_uid_removes_nothing(world: Fakes) -> None:
