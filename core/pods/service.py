@@ -204,7 +204,7 @@ class PodService:
         self._mirrors.gone(namespace, name)
         for worker in self._roster.workers:
             if (worker.pod.namespace, worker.pod.name) == (namespace, name) and not worker.pod.is_static:
-                self._roster.unwant(namespace, name, uid or worker.pod.uid)
+                self._roster.unwant(namespace, name, uid)
 
     def _told(self, worker: PodWorker) -> None:
         """A worker has a new status: the cloud is to know."""

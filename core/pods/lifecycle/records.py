@@ -39,8 +39,9 @@ class StatusRecords:
             try:
                 await self._objects.apply(list(changes.values()))
             except StoreError as error:
-                logger.warning("pods.status.not-kept pods=%d reason=%s; tried again with the next change", len(changes), error)
+                logger.warning("pods.status.not-kept pods=%d reason=%s; tried again in %gs", len(changes), error, LINGER_SECONDS)
                 self._changes = changes | self._changes
+                self._is_due.set()
 
     def status(self, pod: Pod) -> Object:
         key = _key(pod)

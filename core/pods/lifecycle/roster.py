@@ -145,9 +145,9 @@ class Roster:
         name = (pod.namespace, pod.name)
         self._workers.pop(pod.uid, None)
         self._alarms.clear(pod.uid)
-        self._records.forget(pod)
         self._gone(pod)
         if self._names.get(name) == pod.uid:
+            self._records.forget(pod)  # kept by name: an orphan found late must not take that of who has its name now
             del self._names[name]
             successor = self._successors.pop(name, None)
             if successor is not None:

@@ -14,6 +14,7 @@ from pinnace.core.base.pod import Object, Pod
 from pinnace.core.base.runtime import POD_GRACE, POD_NAME_LABEL, POD_NAMESPACE_LABEL, POD_UID_LABEL
 from pinnace.core.pods.lifecycle.means import Means
 from pinnace.core.pods.lifecycle.roster import Name, Roster
+from pinnace.core.pods.ports import VolumesNotReady
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +33,11 @@ class Tidying:
         """For ever."""
         while True:
             await self._is_known.wait()
-            try:
-                await self.find_orphans()
-                await self._leftovers()
-            except PinnaceError as error:
-                logger.warning("pods.tidying.failed reason=%s; tried again in a minute", error)
+            for part in (self.find_orphans, self._volumes, self._rest):
+                try:
+                    await part()
+                except PinnaceError as error:
+                    logger.warning("pods.tidying.failed reason=%s; tried again in a minute", error)
             await self._means.clock.sleep(INTERVAL_SECONDS)
 
     async def find_orphans(self, *, names: Mapping[Name, str] | None = None) -> None:
@@ -59,12 +60,20 @@ class Tidying:
     def _known(self) -> set[str]:
         return {each.pod.uid for each in self._roster.workers}
 
-    async def _leftovers(self) -> None:
+    async def _volumes(self) -> None:
+        """What one pod has left and is busy keeps nobody else's."""
+        for uid in await self._means.materials.leftovers():
+            if uid in self._known():
+                continue
+            logger.info("pods.leftovers uid=%s: removing what is left of its volumes", uid)
+            try:
+                await self._means.materials.unmount(uid)
+            except VolumesNotReady as error:
+                logger.warning("pods.leftovers.stay uid=%s reason=%s; tried again in a minute", uid, error)
+
+    async def _rest(self) -> None:
         for uid in set(self._means.cgroups.leftovers()) - self._known():
             self._means.cgroups.remove(uid)
-        for uid in set(await self._means.materials.leftovers()) - self._known():
-            logger.info("pods.leftovers uid=%s: removing what is left of its volumes", uid)
-            await self._means.materials.unmount(uid)
         folders = await asyncio.to_thread(log_folders, self._means.settings.pod_logs_dir)
         kept = {log_folder(each.pod) for each in self._roster.workers}
         await asyncio.to_thread(remove_folders, [each for each in folders if each.name not in kept])

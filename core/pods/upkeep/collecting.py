@@ -53,23 +53,25 @@ class ContainerCollector:
 
     async def collect(self) -> None:
         """Once. Raises RuntimeFailed, OSError."""
-        here = {each.uid for each in self._control.pods()}
         containers = await self._runtime.containers()
-        for each in dead(containers, here):
+        for each in dead(containers, self._here()):  # asked after: a pod that came while the runtime listed is here
             try:
                 await self._runtime.remove_container(each.id)
             except RuntimeFailed as error:
                 logger.warning("pods.collect.container-stays container=%s reason=%s", each.name, error)
                 continue
             await asyncio.to_thread(_remove_logs, each.log_path)
-        await self._collect_sandboxes(here)
+        await self._collect_sandboxes()
         left = {_uid(each) for each in await self._runtime.containers()}
-        here = here | {each.uid for each in self._control.pods()}
-        await asyncio.to_thread(_remove_log_folders, self._logs_dir, here | left)
+        await asyncio.to_thread(_remove_log_folders, self._logs_dir, self._here() | left)
 
-    async def _collect_sandboxes(self, here: Collection[str]) -> None:
+    def _here(self) -> set[str]:
+        return {each.uid for each in self._control.pods()}
+
+    async def _collect_sandboxes(self) -> None:
         occupied = {each.sandbox_id for each in await self._runtime.containers()}
         sandboxes = await self._runtime.sandboxes()
+        here = self._here()
         newest = {each.uid: each.id for each in sorted(sandboxes, key=lambda each: (each.attempt, each.created_at))}
         for each in sandboxes:
             is_old = each.uid not in here or newest[each.uid] != each.id

@@ -123,6 +123,16 @@ async def test_a_recreated_pod_waits_for_the_old_one(world: PodWorld) -> None:
     assert len(world.runtime.boxes) == 1
 
 
+async def test_a_recreated_pod_that_is_deleted_meanwhile_never_starts(world: PodWorld) -> None:
+    world.runtime.deaf.add("main")
+    await world.apply(pod())
+    await world.apply(pod(uid="uid-2"))
+    await world.deliver(ObjectChange("delete", ResourceKey("pod", "default", "web"), "", b"{}"))
+    await world.advance(40)
+    assert world.starts() == 1
+    assert not world.service.pods()
+
+
 async def test_an_image_on_its_way_does_not_hold_up_a_deletion(world: PodWorld) -> None:
     world.runtime.images.gate = asyncio.Event()
     await world.apply(pod(containers=[{"name": "main", "image": "far:1"}]))

@@ -135,6 +135,26 @@ async def test_of_a_pod_that_is_gone_nothing_dead_is_kept(shelf: Shelf, tmp_path
     assert sorted(each.name for each in tmp_path.iterdir()) == ["default_a_a", "default_dying_dying", "notes"]
 
 
+async def test_a_pod_that_comes_while_the_runtime_lists_keeps_what_it_has(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control, listed = FakePodControl(), shelf.containers
+    shelf.sandbox("box-new", "new", 0, SandboxState.NOT_READY)
+    (tmp_path / "default_new_new").mkdir()
+
+    async def containers(pod_uid: str = "") -> Sequence[Container]:
+        if not control.here:
+            control.here = [pod("new")]
+            shelf.container("init", "new", "init", 0, EXITED)
+        return await listed()
+
+    monkeypatch.setattr(shelf, "containers", containers)
+    await ContainerCollector(cast(Runtime, shelf), control, tmp_path).collect()
+    assert set(shelf.shelved) == {"init"}
+    assert set(shelf.boxes) == {"box-new"}
+    assert (tmp_path / "default_new_new").is_dir()
+
+
 async def test_sandboxes(shelf: Shelf, tmp_path: Path) -> None:
     dead, alive = SandboxState.NOT_READY, SandboxState.READY
     shelf.sandbox("a0", "a", 0, dead)
