@@ -384,8 +384,8 @@ class Images(Protocol):
         ...
 
     async def pull(self, reference: str, credentials: Sequence[Credential] = (), *, progress: Progress | None = None) -> Image:
-        """Fetch, verify and unpack; waits for a pull of the same image that is under way. `credentials` are tried in order, then none.
-        Raises PullFailed."""
+        """Fetch, verify and unpack; waits for a pull of the same image that is under way. Those of `credentials` that are for the
+        image's registry (or a mirror of it) are tried, the most particular first, then none. Raises PullFailed."""
         ...
 
     async def remove(self, image_id: str) -> None:

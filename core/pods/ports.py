@@ -52,9 +52,9 @@ class Materials(Protocol):
         """Everything of a container, /etc/hosts, /etc/hostname's and the termination log's mounts included. Raises SpecRefused."""
         ...
 
-    async def pull_credentials(self, pod: Pod, image: str = "") -> Sequence[Credential]:
-        """Of its imagePullSecrets, for one image the most particular first; "" gives all, for who chooses (rules/credentials.py). A missing
-        secret is passed over with a warning event."""
+    async def pull_credentials(self, pod: Pod) -> Sequence[Credential]:
+        """All of its imagePullSecrets; whose they are for an image is the images' choice (rules/credentials.py). A missing secret is passed
+        over with a warning event."""
         ...
 
     def uses(self, pod: Pod) -> Collection[ResourceKey]:

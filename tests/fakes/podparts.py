@@ -62,7 +62,7 @@ class FakeMaterials:
             },
         )  # fmt: skip
 
-    async def pull_credentials(self, pod: Pod, image: str = "") -> Sequence[Credential]:
+    async def pull_credentials(self, pod: Pod) -> Sequence[Credential]:
         return ()
 
     def uses(self, pod: Pod) -> Collection[ResourceKey]:

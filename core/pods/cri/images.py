@@ -5,27 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 from collections.abc import Awaitable, Callable, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Final
 
 from pinnace.core.base.runtime import Credential, DiskUsage, Image, Progress, PullFailed, RuntimeFailed
 from pinnace.core.pods.cri import messages, translation
 from pinnace.core.pods.cri.failures import failure, pull_failure
 from pinnace.core.pods.cri.grpc import NOT_FOUND, CallFailed, Channel, Unreachable
 from pinnace.core.pods.cri.protobuf import M, Message
+from pinnace.core.pods.images.references import image_id, parse
+from pinnace.core.pods.rules.credentials import matching
 
 logger = logging.getLogger(__name__)
-
-_COMPONENT: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_HOST: Final = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::\d+)?"
-_REFERENCE: Final = re.compile(
-    rf"(?:{_HOST}/)?{_COMPONENT}(?:/{_COMPONENT})*(?::\w[\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}}|@sha512:[0-9a-f]{{128}})?"
-)
-_DOCKER: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
-_ID: Final = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
 
 
 class CriImages:
@@ -53,7 +44,7 @@ class CriImages:
 
     def spec(self, reference: str) -> messages.ImageSpec:
         """An image as this runtime names it."""
-        is_bare = self._wants_bare_ids() and _ID.fullmatch(reference) is not None
+        is_bare = self._wants_bare_ids() and bool(image_id(reference))
         return messages.ImageSpec(image=reference.removeprefix("sha256:") if is_bare else reference)
 
     async def images(self) -> Sequence[Image]:
@@ -65,10 +56,8 @@ class CriImages:
         return [translation.image(each, is_pinned=not pinned.isdisjoint(each.repo_tags)) for each in said.images]
 
     async def image(self, reference: str) -> Image | None:
-        if _ID.fullmatch(reference) is None and _REFERENCE.fullmatch(reference) is None:
-            raise PullFailed(
-                f"{reference!r} is no image name; expected one such as docker.io/library/busybox:1.36", reason="InvalidImageName"
-            )
+        if not image_id(reference):
+            parse(reference)
         try:
             said = await self._call("ImageStatus", messages.ImageRequest(image=self.spec(reference)), messages.ImageStatusResponse)
         except CallFailed as error:
@@ -83,13 +72,11 @@ class CriImages:
 
     async def pull(self, reference: str, credentials: Sequence[Credential] = (), *, progress: Progress | None = None) -> Image:
         """CRI tells no progress: `progress` is called once, at the end."""
-        if _REFERENCE.fullmatch(reference) is None:
-            raise PullFailed(
-                f"{reference!r} is no image name; expected one such as docker.io/library/busybox:1.36", reason="InvalidImageName"
-            )
+        name = parse(reference)
         task = self._pulls.get(reference)
         if task is None:
-            task = self._pulls[reference] = asyncio.create_task(self._pull(reference, tuple(credentials)), name=f"pull of {reference}")
+            fitting = matching(credentials, name.registry, name.repository)
+            task = self._pulls[reference] = asyncio.create_task(self._pull(reference, fitting), name=f"pull of {reference}")
             task.add_done_callback(lambda done: self._pulled(reference, done))
         image = await asyncio.shield(task)
         if progress is not None:
@@ -103,7 +90,7 @@ class CriImages:
 
     async def _pull(self, reference: str, credentials: Sequence[Credential]) -> Image:
         failed: PullFailed | None = None
-        for credential in (*(each for each in credentials if is_for(each, reference)), None):
+        for credential in (*credentials, None):
             request = messages.PullImageRequest(image=self.spec(reference), auth=None if credential is None else _auth(credential))
             try:
                 said = await self._channel.call("/runtime.v1.ImageService/PullImage", request, messages.PullImageResponse, timeout=None)
@@ -159,19 +146,6 @@ class CriImages:
         for each in tasks:
             each.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def is_for(credential: Credential, reference: str) -> bool:
-    """Whether a credential is for the registry of an image; "" is for any, and a path narrows it to what is below."""
-    server = credential.server.partition("://")[2] or credential.server
-    host, _, path = server.rstrip("/").partition("/")
-    if not host:
-        return True
-    first, slash, rest = reference.partition("/")
-    has_host = bool(slash) and (first == "localhost" or "." in first or ":" in first)
-    if host in _DOCKER:
-        return not has_host or first in _DOCKER
-    return has_host and fnmatchcase(first, host) and f"{rest}/".startswith(f"{path}/" if path else "")
 
 
 def _auth(credential: Credential) -> messages.AuthConfig:

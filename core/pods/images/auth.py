@@ -1,22 +1,19 @@
-"""Who may pull: which pull secret is for which registry, and what a registry's 401 asks for. Pure.
+"""What a registry's 401 asks for, and how a credential is shown to it. Pure.
 
-Source: the docker registry's token authentication specification; Kubernetes' documentation of image pull secrets.
+Source: the docker registry's token authentication specification.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from pinnace.core.base.runtime import Credential
-from pinnace.core.pods.images.references import HUB
 
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9!#$%&'*+.^_`|~-]*)(?=\s+[A-Za-z0-9_-]+\s*=|\s*(?:,|$))")
 _PARAMETER = re.compile(r'\s*,?\s*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
-_HUB_NAMES = {"index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +42,6 @@ def challenges(headers: Iterable[str]) -> list[Challenge]:
             while position < len(text) and text[position] in ", \t":
                 position += 1
     return found
-
-
-def fitting(credentials: Sequence[Credential], host: str, repository: str, *, is_mirror: bool = False) -> list[Credential | None]:
-    """Those to try at a registry, in order, and None for nobody at the end. One without a server is for the image's own registry only."""
-    fit: list[Credential | None] = [
-        each for each in credentials if (_is_for(each.server, host, repository) if each.server else not is_mirror)
-    ]
-    return [*fit, None]
-
-
-def _is_for(server: str, host: str, repository: str) -> bool:
-    """A pull secret's server is a host, may be an address with https:// and /v1/, may go on with a path and have * in parts of the host."""
-    bare = server.partition("://")[2] or server
-    name, _, path = bare.partition("/")
-    path = path.strip("/")
-    if path in ("v1", "v2", "v1/users"):
-        path = ""
-    name, host = (HUB if each in _HUB_NAMES else each.lower() for each in (name, host))
-    wanted, given = name.split("."), host.split(".")
-    if len(wanted) != len(given) or not all(fnmatchcase(one, pattern) for one, pattern in zip(given, wanted, strict=True)):
-        return False
-    return not path or repository == path or repository.startswith(path + "/")
 
 
 def basic(credential: Credential) -> str:

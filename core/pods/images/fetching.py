@@ -18,7 +18,7 @@ from typing import IO, Any, Final
 from pinnace.core.base.aio.backoff import Backoff
 from pinnace.core.base.runtime import Credential, Progress, PullFailed
 from pinnace.core.base.settings.edged import RegistrySettings
-from pinnace.core.pods.images import auth, manifests
+from pinnace.core.pods.images import manifests
 from pinnace.core.pods.images.index import StoredImage, StoredLayer
 from pinnace.core.pods.images.layout import Layout, write_durably
 from pinnace.core.pods.images.manifests import ConfigFile, Descriptor, Manifest
@@ -26,6 +26,7 @@ from pinnace.core.pods.images.references import Reference
 from pinnace.core.pods.images.registry import Answered, Registry, endpoints, words
 from pinnace.core.pods.images.tree import Quota
 from pinnace.core.pods.images.unpack import add_layer, chain_of, existing, locked
+from pinnace.core.pods.rules.credentials import matching
 
 ATTEMPTS: Final = 6
 """In a row without a single new byte."""
@@ -74,8 +75,8 @@ class Fetch:
         failures: list[PullFailed] = []
         for endpoint in endpoints(self._reference.registry, self._settings):
             tried: list[PullFailed] = []
-            credentials = auth.fitting(self._credentials, endpoint.host, self._reference.repository, is_mirror=endpoint.is_mirror)
-            for credential in credentials:
+            credentials = matching(self._credentials, endpoint.host, self._reference.repository, is_mirror=endpoint.is_mirror)
+            for credential in (*credentials, None):
                 try:
                     return self._from(Registry(endpoint, self._reference.repository, credential))
                 except PullFailed as error:

@@ -12,9 +12,10 @@ from pinnace.core.base.aio.clock import Clock
 from pinnace.core.base.errors import PinnaceError
 from pinnace.core.base.pod import Container, Pod
 from pinnace.core.base.runtime import Credential, Image, Images, PullFailed
+from pinnace.core.pods.images.references import parse
 from pinnace.core.pods.ports import Events, Materials
 from pinnace.core.pods.rules.backoff import FOREVER, Delay, Trouble, due_at, tried
-from pinnace.core.pods.rules.images import PullPolicy, pull_policy, registry_of
+from pinnace.core.pods.rules.images import PullPolicy, pull_policy
 
 logger = logging.getLogger(__name__)
 
@@ -54,13 +55,13 @@ class PullQueue:
             yield
 
     def is_silent(self, image: str) -> bool:
-        return self._local_when_offline and self._silent_until.get(registry_of(image), 0.0) > self.clock.now()
+        return self._local_when_offline and self._silent_until.get(parse(image).registry, 0.0) > self.clock.now()
 
     def stands_in(self, image: str, error: PullFailed) -> bool:
         """Whether a local image may take the place of one that could not be pulled."""
         if not (self._local_when_offline and error.is_unreachable):
             return False
-        self._silent_until[registry_of(image)] = self.clock.now() + SILENT_SECONDS
+        self._silent_until[parse(image).registry] = self.clock.now() + SILENT_SECONDS
         return True
 
     async def pull(self, image: str, credentials: Sequence[Credential], tell: Callable[[int, int], None], *, has_local: bool) -> Image:
@@ -122,7 +123,7 @@ class PodImages:
             self._take_local(pod, container, "its registry did not answer a moment ago")
             return local
         self._hold_back(pod, container)
-        credentials = await self._materials.pull_credentials(pod, container.image)
+        credentials = await self._materials.pull_credentials(pod)
         work = self._pull(pod, container, local, credentials)
         self._pulling[container.name] = asyncio.create_task(work, name=f"pull of {container.image} for {pod.name}")
         raise NotYet(Trouble("", "", FOREVER))

@@ -28,7 +28,7 @@ from pinnace.core.pods.material.sources import Queries, SourceMissing, Sources
 from pinnace.core.pods.material.tokens import Tokens
 from pinnace.core.pods.material.volumes import Ready, Volumes, used_volumes
 from pinnace.core.pods.ports import Cgroups, Events, SpecRefused, VolumesNotReady
-from pinnace.core.pods.rules.credentials import credentials_in, matching
+from pinnace.core.pods.rules.credentials import credentials_in
 from pinnace.core.pods.rules.dns import dns_of, read_resolv_conf
 from pinnace.core.pods.rules.env import Surroundings, environment, expand
 from pinnace.core.pods.rules.resources import container_resources
@@ -240,7 +240,7 @@ class PodMaterials:
         host_ips = self._host.ips()
         return Surroundings(pod_ips or (host_ips if pod.host_network else ()), host_ips, self._host.name, self._host.allocatable())
 
-    async def pull_credentials(self, pod: Pod, image: str = "") -> Sequence[Credential]:
+    async def pull_credentials(self, pod: Pod) -> Sequence[Credential]:
         found: list[Credential] = []
         for key in pull_secrets(pod):
             try:
@@ -250,7 +250,7 @@ class PodMaterials:
                     f"Unable to retrieve image pull secret {key.namespace}/{key.name}: {_words(error)}; the image pull may not succeed."
                 )
                 self._events.pod(pod, "Warning", "FailedToRetrieveImagePullSecret", message)
-        return matching(image, found) if image else found
+        return found
 
     def termination_log(self, pod: Pod, container: Container, attempt: int) -> Path:
         return self._folders.termination_log(pod.uid, container.name, attempt)

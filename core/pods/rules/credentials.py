@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -15,7 +15,7 @@ from pinnace.core.base.runtime import Credential
 CONFIG_JSON: Final = ".dockerconfigjson"
 CONFIG: Final = ".dockercfg"
 DOCKER_HUB: Final = "docker.io"
-_HUB_HOSTS: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.docker.io"})
+_HUB_HOSTS: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.docker.io", "registry.hub.docker.com"})
 _API_PREFIXES: Final = ("/v1", "/v2")
 
 
@@ -33,15 +33,16 @@ def credentials_in(data: Mapping[str, bytes]) -> list[Credential]:
     return [_credential(str(server), entry) for server, entry in entries.items() if isinstance(entry, dict)]
 
 
-def matching(reference: str, credentials: Iterable[Credential]) -> Sequence[Credential]:
-    """Those for an image, the most particular first. A server's host may have * in its parts, and its path must begin the image's."""
-    host, path = _image_address(reference)
-    fitting = [each for each in credentials if not each.server or _is_for(each.server, host, path)]
-    return sorted(fitting, key=lambda each: each.server, reverse=True)
+def matching(credentials: Iterable[Credential], registry: str, repository: str, *, is_mirror: bool = False) -> list[Credential]:
+    """Those for a repository of a registry (host[:port], docker.io for Docker Hub), the most particular first. A server's host may have *
+    in its parts, and its path must begin the repository's. One without a server is for any registry, but never for a mirror."""
+    host = _address(registry)
+    found = [each for each in credentials if (_is_for(_address(each.server), host, repository) if each.server else not is_mirror)]
+    return sorted(found, key=lambda each: each.server, reverse=True)
 
 
 def _is_for(server: str, host: str, path: str) -> bool:
-    own_host, _, own_path = _address(server).partition("/")
+    own_host, _, own_path = server.partition("/")
     if not _hosts_match(own_host, host):
         return False
     return not own_path or path == own_path or path.startswith(own_path + "/")
@@ -68,18 +69,6 @@ def _address(server: str) -> str:
         if f"/{path}" == prefix or f"/{path}".startswith(prefix + "/"):
             path = path[len(prefix) :].strip("/")
     return f"{host.lower()}{slash if path else ''}{path}"
-
-
-def _image_address(reference: str) -> tuple[str, str]:
-    """(registry, repository) of an image's name."""
-    name = reference.partition("@")[0]
-    first, slash, rest = name.partition("/")
-    if not slash or not ("." in first or ":" in first or first == "localhost"):
-        first, rest = DOCKER_HUB, name
-    host = DOCKER_HUB if first.lower() in _HUB_HOSTS else first.lower()
-    path, _, tag = rest.rpartition(":")
-    path = path if path and "/" not in tag else rest
-    return host, f"library/{path}" if host == DOCKER_HUB and "/" not in path else path
 
 
 def _credential(server: str, entry: Mapping[str, Any]) -> Credential:

@@ -21,10 +21,3 @@ def pull_policy(container: Container) -> PullPolicy:
     name, _, digest = container.image.partition("@")
     tag = name.rpartition("/")[2].partition(":")[2]
     return PullPolicy.IF_NOT_PRESENT if digest or tag not in ("", "latest") else PullPolicy.ALWAYS
-
-
-def registry_of(image: str) -> str:
-    """The registry's host in an image's name, docker.io when it names none."""
-    first, slash, _ = image.partition("/")
-    is_host = bool(slash) and ("." in first or ":" in first or first == "localhost")
-    return first if is_host else "docker.io"

@@ -183,6 +183,18 @@ async def test_mirrors_are_tried_in_order(tmp_path: Path, make_store: StoreMaker
         assert caught.value.is_unreachable  # mirrors do not speak for the registry
 
 
+async def test_a_mirror_is_shown_its_own_credential_only(tmp_path: Path, make_store: StoreMaker) -> None:
+    with Registry(tmp_path / "guarded", users={"pi": "secret"}) as mirror:
+        mirror.push("mirrored/c:1", busybox())
+        store = await started(make_store(RegistrySettings("upstream.invalid", mirrors=(f"http://{mirror.host}",))))
+        for server in ("", "upstream.invalid"):
+            with pytest.raises(PullFailed):
+                await store.pull("upstream.invalid/mirrored/c:1", [Credential(server, "pi", "secret")])
+        others = [Credential("upstream.invalid", "someone", "else"), Credential(mirror.host, "pi", "secret")]
+        found = await store.pull("upstream.invalid/mirrored/c:1", others)
+        assert found.tags == ("upstream.invalid/mirrored/c:1",)
+
+
 async def test_a_mirror_that_lies_does_not_matter(tmp_path: Path, make_store: StoreMaker, registry: Registry) -> None:
     image = build([layer([file("honest", os.urandom(1000))])])
     registry.push("honest/b:1", image)

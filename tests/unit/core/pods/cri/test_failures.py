@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pinnace.core.base.runtime import Credential, NoSuchContainer
+from pinnace.core.base.runtime import NoSuchContainer
 from pinnace.core.pods.cri.failures import failure, is_gone, is_timeout, pull_failure
 from pinnace.core.pods.cri.grpc import DEADLINE_EXCEEDED, NOT_FOUND, UNAVAILABLE, CallFailed, Unreachable
-from pinnace.core.pods.cri.images import is_for
 from pinnace.core.pods.cri.runtime import sandbox_image
 
 HEAD = 'failed to pull and unpack image "r/x:1": failed to resolve reference "r/x:1": '
@@ -78,28 +77,6 @@ def test_what_timed_out() -> None:
     assert is_timeout(CallFailed(2, "command timed out"))
     assert not is_timeout(CallFailed(2, "no such program"))
     assert "runtimeRequestTimeout" in str(failure(CallFailed(DEADLINE_EXCEEDED, "slow")))
-
-
-@pytest.mark.parametrize(
-    ("server", "reference", "fits"),
-    [
-        ("", "anything:1", True),
-        ("docker.io", "busybox", True),
-        ("https://index.docker.io/v1/", "library/busybox:1", True),
-        ("docker.io", "ghcr.io/a/b", False),
-        ("ghcr.io", "busybox", False),
-        ("ghcr.io", "ghcr.io/a/b", True),
-        ("https://ghcr.io", "ghcr.io/a/b", True),
-        ("ghcr.io/a", "ghcr.io/a/b", True),
-        ("ghcr.io/a", "ghcr.io/ab/b", False),
-        ("ghcr.io/z", "ghcr.io/a/b", False),
-        ("*.example.org", "eu.example.org/a", True),
-        ("example.org", "example.org:5000/a", False),
-        ("localhost:5000", "localhost:5000/a", True),
-    ],
-)
-def test_credential_goes_to_its_registry_only(server: str, reference: str, fits: bool) -> None:
-    assert is_for(Credential(server, "u", "p"), reference) is fits
 
 
 def test_sandbox_image_of_a_verbose_status() -> None:
