@@ -6,12 +6,13 @@ import logging
 from typing import Any
 
 from pinnace.cloud.controllers.answers import error_answer, forbidden, value_answer
-from pinnace.cloud.controllers.pods import MIRROR, PodController
+from pinnace.cloud.controllers.pods import PodController
 from pinnace.cloud.kube.resources import SERVICE_ACCOUNTS
 from pinnace.cloud.ports import KubeApi, Object
 from pinnace.core.base.contract.envelopes import Operation, load_body
 from pinnace.core.base.contract.keys import NodeName, ResourceKey
 from pinnace.core.base.errors import PinnaceError
+from pinnace.core.base.pod import CONFIG_MIRROR
 from pinnace.ext.records import Envelope
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class AccountController:
             return None
         for pod in self._placement.of_node(node, key.namespace):
             if (pod["metadata"]["name"], pod["metadata"]["uid"]) == (bound.get("name"), bound["uid"]):
-                if MIRROR in (pod["metadata"].get("annotations") or {}):
+                if CONFIG_MIRROR in (pod["metadata"].get("annotations") or {}):
                     return None
                 account = (pod.get("spec") or {}).get("serviceAccountName") or "default"
                 return pod if account == key.name else None

@@ -19,7 +19,7 @@ from pinnace.cloud.controllers.answers import (
     value_answer,
     zero_object,
 )
-from pinnace.cloud.controllers.pods import MIRROR, PodController, node_of
+from pinnace.cloud.controllers.pods import PodController, node_of
 from pinnace.cloud.controllers.references import references_of
 from pinnace.cloud.kube.resources import PODS
 from pinnace.cloud.ports import Downlink, KubeApi, NodeHub, Object
@@ -27,6 +27,7 @@ from pinnace.cloud.watch import ObjectCache
 from pinnace.core.base.contract.envelopes import Group, Operation, Source, load_body
 from pinnace.core.base.contract.keys import NodeName, ResourceKey
 from pinnace.core.base.errors import PinnaceError, RemoteError
+from pinnace.core.base.pod import CONFIG_MIRROR
 from pinnace.ext.records import Envelope
 
 logger = logging.getLogger(__name__)
@@ -136,8 +137,8 @@ class PodReportController:
     def _unfit(self, node: NodeName, key: ResourceKey, pod: Object) -> str:
         """Why a node may not make this pod (Kubernetes API, NodeRestriction), "" if it may."""
         metadata, spec = _part(pod, "metadata"), _part(pod, "spec")
-        if MIRROR not in (metadata.get("annotations") or {}):
-            return f"only mirror pods, with annotation {MIRROR}"
+        if CONFIG_MIRROR not in (metadata.get("annotations") or {}):
+            return f"only mirror pods, with annotation {CONFIG_MIRROR}"
         if spec.get("nodeName") != node:
             return "only on itself (spec.nodeName)"
         if (metadata.get("name"), metadata.get("namespace") or key.namespace) != (key.name, key.namespace):

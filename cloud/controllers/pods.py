@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any
 
 from pinnace.cloud.controllers.answers import typed
 from pinnace.cloud.controllers.items import Item, Known, digest_of
@@ -19,8 +19,6 @@ from pinnace.core.base.contract.keys import EDGE_NODE_LABEL, NodeName
 
 logger = logging.getLogger(__name__)
 
-MIRROR: Final = "kubernetes.io/config.mirror"
-"""The annotation of a pod that shows what a node runs by a file of its own."""
 _CHANGES_BY_ITSELF = frozenset({"resourceVersion", "generation", "managedFields"})
 
 

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from pinnace.cloud.standalone.state import Object
 from pinnace.cloud.standalone.status import forbidden
+from pinnace.core.base.pod import CONFIG_MIRROR
 
 DEFAULT: Final = "default"
 MOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
-MIRROR: Final = "kubernetes.io/config.mirror"
 TOKEN_SECONDS: Final = 3607
 """An hour and a little, as Kubernetes asks for."""
 _ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
@@ -20,7 +20,7 @@ def admit(pod: Object, account: Object | None) -> None:
     """Fill in a new pod in place; `account` is the one it names. Raises ApiError 403 for one that does not exist; that every namespace
     has a default one comes true a moment after the namespace is made."""
     spec: Any = pod["spec"]
-    if MIRROR in (pod["metadata"].get("annotations") or {}):  # what a node runs by itself has no account
+    if CONFIG_MIRROR in (pod["metadata"].get("annotations") or {}):  # what a node runs by itself has no account
         return
     name = spec.get("serviceAccountName") or DEFAULT
     if account is None and name != DEFAULT:

@@ -15,6 +15,7 @@ DEFAULT_GRACE_SECONDS: Final = 30
 CONFIG_SOURCE: Final = "kubernetes.io/config.source"
 CONFIG_HASH: Final = "kubernetes.io/config.hash"
 CONFIG_MIRROR: Final = "kubernetes.io/config.mirror"
+"""Of the API's picture of a pod that a node runs by a file of its own; that pod's hash."""
 CONFIG_SEEN: Final = "kubernetes.io/config.seen"
 
 
@@ -104,6 +105,11 @@ class Pod:
     @property
     def restart_policy(self) -> RestartPolicy:
         return RestartPolicy(self.spec.get("restartPolicy") or "Always")
+
+    @property
+    def log_folder(self) -> str:
+        """The name of its folder below podLogsDir."""
+        return f"{self.namespace}_{self.name}_{self.uid}"
 
     @property
     def host_network(self) -> bool:

@@ -1,12 +1,10 @@
-"""What is left of pods that nobody wants any more: in the runtime, in volumes and cgroups, in the folder of logs."""
+"""What is left of pods that nobody wants any more: what runs, volumes and cgroups. Their logs are the collector's (upkeep)."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Final
 
 from pinnace.core.base.errors import PinnaceError
@@ -33,7 +31,7 @@ class Tidying:
         """For ever."""
         while True:
             await self._is_known.wait()
-            for part in (self.find_orphans, self._volumes, self._rest):
+            for part in (self.find_orphans, self._volumes, self._cgroups):
                 try:
                     await part()
                 except PinnaceError as error:
@@ -71,31 +69,9 @@ class Tidying:
             except VolumesNotReady as error:
                 logger.warning("pods.leftovers.stay uid=%s reason=%s; tried again in a minute", uid, error)
 
-    async def _rest(self) -> None:
+    async def _cgroups(self) -> None:
         for uid in set(self._means.cgroups.leftovers()) - self._known():
             self._means.cgroups.remove(uid)
-        folders = await asyncio.to_thread(log_folders, self._means.settings.pod_logs_dir)
-        kept = {log_folder(each.pod) for each in self._roster.workers}
-        await asyncio.to_thread(remove_folders, [each for each in folders if each.name not in kept])
-
-
-def log_folder(pod: Pod) -> str:
-    """The name of a pod's folder below podLogsDir."""
-    return f"{pod.namespace}_{pod.name}_{pod.uid}"
-
-
-def log_folders(parent: Path) -> list[Path]:
-    """What looks like a pod's. For a thread."""
-    try:
-        return [each for each in parent.iterdir() if each.name.count("_") == 2 and each.is_dir()]
-    except OSError:
-        return []
-
-
-def remove_folders(folders: Sequence[Path]) -> None:
-    """For a thread."""
-    for each in folders:
-        shutil.rmtree(each, ignore_errors=True)
 
 
 def _pod_of(namespace: str, name: str, uid: str) -> Pod:

@@ -78,7 +78,7 @@ class PodFolders:
         return self.containers(uid, container) / str(attempt)
 
     def logs(self, pod: Pod) -> Path:
-        return self._logs / f"{pod.namespace}_{pod.name}_{pod.uid}"
+        return self._logs / pod.log_folder
 
     def uids(self) -> list[str]:
         """The pods that have a folder. Blocks."""

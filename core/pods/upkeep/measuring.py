@@ -92,7 +92,7 @@ class Measures:
     def _folders(self, pod: Pod) -> tuple[dict[str, Footprint], dict[str, Footprint]]:
         """(emptyDirs by volume, logs by container). Blocking."""
         volumes = _each(self._pods_dir / pod.uid / _EMPTY_DIRS)
-        return volumes, _each(self._logs_dir / f"{pod.namespace}_{pod.name}_{pod.uid}")
+        return volumes, _each(self._logs_dir / pod.log_folder)
 
     def _machine(self) -> dict[str, Level]:
         """Blocking."""
