@@ -63,7 +63,7 @@ async def running(settings: EdgeCoreSettings) -> AsyncIterator[HubLink]:
         )
         twins = TwinService(node, store=store, objects=store, outbox=store.outbox, uplink=link, bus=bus)
         reader = Reader(cloud=modules.edge_hub.websocket.endpoint.host)
-        pods = _pods(modules.edged, node, store, link, reader) if modules.edged.runs_pods else None
+        pods = _pods(modules.edged, node, store, link, reader) if modules.edged.enable else None
         health.set("cgroups", pods.cgroups.problem if pods is not None else "")
         status = NodeService(modules.edged, node, uplink=link, objects=store, health=health, reader=reader, host=pods)
 

@@ -74,7 +74,7 @@ def edgecore(ports: Ports, places: Places, node: str, token: str, pods: PodFolde
                 "nodeLabels": {"hostname": node},
                 "controlSocket": str(places.control_socket()),
                 "tailoredKubeletConfig": {"readOnlyPort": ports.read_only, **(pods.kubelet if pods else {})},
-                **(pods.settings if pods else {"runPods": False}),
+                **(pods.settings if pods else {"enable": False}),
             },
             "eventBus": {"mqttMode": 2, "mqttServerExternal": f"tcp://{LOOPBACK}:{ports.mqtt}"},
         },

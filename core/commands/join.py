@@ -120,7 +120,7 @@ def _pods(args: argparse.Namespace, node: str) -> dict[str, Any]:
     root: Path = args.root.absolute()
     socket_place = {"controlSocket": str(root / "run/pinnace/control.sock")} if root != Path("/") else {}
     if os.geteuid() != 0:
-        return {"runPods": False, **socket_place}
+        return {"enable": False, **socket_place}
     kubelet: dict[str, Any] = {}
     if args.remote_runtime_endpoint:
         kubelet["containerRuntimeEndpoint"] = args.remote_runtime_endpoint

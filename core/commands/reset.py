@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         print("nothing was changed")
         return 1
     ended = 0
-    if settings.modules.edged.runs_pods:
+    if settings.modules.edged.enable:
         if os.geteuid() != 0:
             raise ConfigError("ending pods needs root")
         ended = asyncio.run(_end_pods(settings))

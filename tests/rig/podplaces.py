@@ -45,7 +45,7 @@ class PodPlaces:
     @property
     def settings(self) -> dict[str, Any]:
         return {
-            "runPods": True,
+            "enable": True,
             "rootDirectory": str(self.folder / "kubelet"),
             "podLogsDir": str(self.folder / "logs"),
             "controlSocket": str(self.control_socket),

@@ -133,7 +133,7 @@ class System:
                         "hostnameOverride": NODE,
                         "nodeLabels": {"hostname": NODE},
                         "controlSocket": str(self.control_socket),
-                        **(self.pods.settings if self.pods else {"runPods": False, "tailoredKubeletConfig": {"readOnlyPort": 0}}),
+                        **(self.pods.settings if self.pods else {"enable": False, "tailoredKubeletConfig": {"readOnlyPort": 0}}),
                     },
                     "eventBus": {"mqttMode": 2, "mqttServerExternal": f"tcp://127.0.0.1:{self.mqtt_port}"},
                 },

@@ -181,6 +181,7 @@ class EdgedSettings:
     """Who the node is and how it runs pods. `hostname_override` "" takes the machine's name, `node_ip` "" the default route's address."""
 
     enable: bool = True
+    """False makes a node of devices only: nothing of pods runs or is reported, and the Node offers no room for them."""
     hostname_override: str = ""
     node_ip: str = field(default="", metadata={"key": "nodeIP"})
     node_labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -190,8 +191,6 @@ class EdgedSettings:
     pod_logs_dir: Path = Path("/var/log/pods")
     report_event: bool = True
     """Send events of pods to the cloud."""
-    runs_pods: bool = field(default=True, metadata={"key": "runPods"})
-    """False makes a node of devices only; it then offers no room for pods."""
     local_image_when_offline: bool = True
     """imagePullPolicy Always takes the local image, with a warning event, while its registry cannot be reached."""
     control_socket: Path = Path("/run/pinnace/control.sock")

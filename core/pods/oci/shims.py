@@ -56,7 +56,7 @@ class Shims:
         if not os.access(self._program, os.X_OK):
             return f"{self._program} is not executable; chmod 755 it"
         if os.geteuid() != 0:
-            return "pods need root; run the edge as root, or set modules.edged.runPods to false"
+            return "pods need root; run the edge as root, or set modules.edged.enable to false"
         if shutil.which(self._crun) is None:
             return f"{self._crun} is not there; install crun, or set builtinRuntime.crun to its path"
         return ""

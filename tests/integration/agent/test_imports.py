@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,6 +10,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from pinnace.core.base.contract.keys import ResourceKey
+from pinnace.core.base.observe.health import Health
+from pinnace.core.base.ports import ObjectChange
+from pinnace.core.meta.store import Store
 
 ALLOWED = {"cython_runtime", "orjson", "paho", "pinnace", "uvloop", "websockets", "yaml", "_yaml", "sitecustomize"}
 """Packages from outside the standard library, and what a distribution's Python starts with."""
@@ -33,13 +39,13 @@ uvloop.run(main())
 """
 
 
-@pytest.mark.parametrize("runs_pods", [False, True])
-def test_a_running_edge_is_light(tmp_path: Path, runs_pods: bool) -> None:
+def modules_of_a_running_edge(tmp_path: Path, *, runs_pods: bool) -> set[str]:
+    """Everything of it is below the folder."""
     config = tmp_path / "edgecore.yaml"
     kubelet = {"readOnlyPort": 0, "cgroupRoot": f"/{tmp_path.name}", "staticPodPath": str(tmp_path / "manifests")}
     edged = {
         "hostnameOverride": "n",
-        "runPods": runs_pods,
+        "enable": runs_pods,
         "controlSocket": str(tmp_path / "c.sock"),
         "rootDirectory": str(tmp_path / "kubelet"),
         "podLogsDir": str(tmp_path / "logs"),
@@ -50,9 +56,29 @@ def test_a_running_edge_is_light(tmp_path: Path, runs_pods: bool) -> None:
     config.write_text(yaml.safe_dump({"database": {"dataSource": str(tmp_path / "edge.db")}, "modules": modules}))
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(config)], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    loaded = set(json.loads(done.stdout))
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("runs_pods", [False, True])
+def test_a_running_edge_is_light(tmp_path: Path, runs_pods: bool) -> None:
+    loaded = modules_of_a_running_edge(tmp_path, runs_pods=runs_pods)
     tops = {name.split(".")[0] for name in loaded}
     foreign = {name for name in tops if name not in sys.stdlib_module_names and not name.startswith("_")}
     assert foreign <= ALLOWED
     assert not loaded & HEAVY
     assert not {name for name in loaded if name.startswith("pinnace.") and name.split(".")[1] not in {"core", "ext"}}
+
+
+async def test_a_node_without_pods_leaves_a_stored_pod_alone(tmp_path: Path) -> None:
+    static = tmp_path / "manifests" / "pod.yaml"
+    static.parent.mkdir()
+    static.write_text(json.dumps({"kind": "Pod", "metadata": {"name": "s"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}))
+    pod = {"metadata": {"name": "p", "namespace": "default", "uid": "u"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    key = ResourceKey("pod", "default", "p")
+    async with Store(tmp_path / "edge.db", health=Health()) as store:
+        await store.apply([ObjectChange("insert", key, "1", json.dumps(pod).encode())])
+    loaded = await asyncio.to_thread(modules_of_a_running_edge, tmp_path, runs_pods=False)
+    assert not {name for name in loaded if name.startswith("pinnace.core.pods")}
+    assert not {"kubelet", "logs", "lib", "run"} & {each.name for each in tmp_path.iterdir()}
+    async with Store(tmp_path / "edge.db", health=Health()) as store:
+        assert store.get(key) is not None
