@@ -123,6 +123,7 @@ class PodNode:
             clock=self._clock,
             allocatable=lambda: allocatable(machine, kubelet),
             pressure=lambda: self.pressures,
+            is_closing=lambda: bool(self._upkeep.problem),
         )
         self._upkeep = Upkeep(self.containers, self.service, self.events, self.cgroups, settings, clock=self._clock)
         self._upkeep.on_change(self._tell)

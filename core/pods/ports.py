@@ -157,6 +157,15 @@ class PodControl(Protocol):
         """End a pod for good: phase Failed with this reason. Returns when its containers have ended."""
         ...
 
+    async def rest(self, pod_uid: str, *, grace_seconds: float) -> None:
+        """End what runs of a pod but not the pod: it goes on with `wake`, or with the agent's next start. Returns when its containers have
+        ended."""
+        ...
+
+    def wake(self) -> None:
+        """Let all pods that rest go on."""
+        ...
+
     def look(self, pod_uid: str) -> None:
         """Have the pod's worker look at it now."""
         ...

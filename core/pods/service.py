@@ -36,12 +36,13 @@ logger = logging.getLogger(__name__)
 STARTS: Final = 6
 """How many pods make sandboxes and containers at once."""
 _UNLIMITED: Final = 1 << 62
+_CLOSING: Final = Ending("NodeShutdown", "Pod was rejected as the node is shutting down.")
 
 
 class PodService:
     """Implements pods.ports.PodControl. `changed` is for Sync.on_change("pod", ...), `looked_for` for "configmap" and "secret": what a pod
     waits for may have come. `allocatable` gives what pods may have in whole numbers (base/contract/scheduling.py), {} for the stored
-    Node's word; `pressure` the pressure conditions that hold now.
+    Node's word; `pressure` the pressure conditions that hold now; `is_closing` whether the machine shuts down.
 
     `run` starts and runs the runtime, too: nothing may be started before it told what is there.
     """
@@ -63,6 +64,7 @@ class PodService:
         clock: Clock | None = None,
         allocatable: Callable[[], Mapping[str, int]] = dict,
         pressure: Callable[[], Collection[str]] = frozenset,
+        is_closing: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings = settings
         self._node = node
@@ -71,6 +73,7 @@ class PodService:
         self._uses = materials.uses
         self._allocatable = allocatable
         self._pressure = pressure
+        self._is_closing = is_closing
         self._clock = clock or LoopClock()
         kubelet = settings.tailored_kubelet_config
         pulls = PullQueue(
@@ -141,6 +144,16 @@ class PodService:
         if worker is not None:
             worker.end(Ending(reason, message), grace_seconds)
             await worker.ended.wait()
+
+    async def rest(self, pod_uid: str, *, grace_seconds: float) -> None:
+        worker = self._roster.worker(pod_uid)
+        if worker is not None:
+            worker.rest(grace_seconds)
+            await worker.rested.wait()
+
+    def wake(self) -> None:
+        for worker in self._roster.workers:
+            worker.wake()
 
     def look(self, pod_uid: str) -> None:
         worker = self._roster.worker(pod_uid)
@@ -226,6 +239,8 @@ class PodService:
         self._reports.forget(pod.uid)
 
     def _admit(self, pod: Pod, others: Sequence[Pod]) -> Ending | None:
+        if self._is_closing():
+            return _CLOSING
         node = self._stored_node()
         kubelet = self._settings.tailored_kubelet_config
         refusal = admit(

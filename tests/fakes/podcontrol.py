@@ -16,7 +16,8 @@ class Eviction(NamedTuple):
 
 
 class FakePodControl:
-    """Implements PodControl. An evicted pod is Failed from then on. `evicting` is awaited first, when a test sets it."""
+    """Implements PodControl. An evicted pod is Failed from then on; one that rests is among the evictions, without a reason. `evicting`
+    is awaited first, when a test sets it."""
 
     def __init__(self, *pods: Pod) -> None:
         self.here = list(pods)
@@ -24,6 +25,7 @@ class FakePodControl:
         self.looked: list[str] = []
         self.static: list[Pod] = []
         self.evicting: Any = None
+        self.woken = 0
 
     def pods(self) -> Sequence[Pod]:
         return tuple(self.here)
@@ -35,6 +37,14 @@ class FakePodControl:
         self.here = [
             Pod({**each.body, "status": {"phase": "Failed", "reason": reason}}) if each.uid == pod_uid else each for each in self.here
         ]
+
+    async def rest(self, pod_uid: str, *, grace_seconds: float) -> None:
+        self.evictions.append(Eviction(pod_uid, "", "", grace_seconds))
+        if self.evicting is not None:
+            await self.evicting(pod_uid)
+
+    def wake(self) -> None:
+        self.woken += 1
 
     def look(self, pod_uid: str) -> None:
         self.looked.append(pod_uid)

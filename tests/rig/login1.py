@@ -105,6 +105,7 @@ class Login:
         """The delay once the configuration was read again."""
         self.inhibited: list[tuple[Any, ...]] = []
         self.callers: list[str] = []
+        self.is_preparing = False
         self.locked = asyncio.Event()
         self.released = asyncio.Event()
         self._task = asyncio.create_task(self._serve())
@@ -128,6 +129,8 @@ class Login:
                 self.released.clear()
                 asyncio.get_running_loop().add_reader(ours, self._let_go, ours)
                 self.locked.set()
+            case "Get" if call.body[1] == "PreparingForShutdown":
+                self._reply(call, "v", ("b", self.is_preparing))
             case "Get":
                 self._reply(call, "v", ("t", int(self.delay_seconds * 1e6)))
             case "KillUnit":

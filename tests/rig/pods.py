@@ -147,6 +147,7 @@ class PodWorld:
         self.prober, self.hooks, self.events, self.cgroups = FakeProber(), FakeHooks(), FakeEvents(), FakeCgroups()
         self.threads = CountingExecutor()
         self.allocatable: Mapping[str, int] = {}
+        self.is_closing = False
         self._task: asyncio.Task[None] | None = None
         self.service = self._made()
 
@@ -155,6 +156,7 @@ class PodWorld:
             self.settings, NODE, objects=self.objects, uplink=self.uplink, runtime=self.runtime, materials=self.materials,
             prober=self.prober, hooks=self.hooks, events=self.events, cgroups=self.cgroups, clock=self.clock,
             host_ips=lambda: ("192.168.4.10",), allocatable=lambda: self.allocatable,
+            is_closing=lambda: self.is_closing,
         )  # fmt: skip
 
     async def start(self, *, online: bool = True, static: Sequence[Pod] | None = ()) -> None:

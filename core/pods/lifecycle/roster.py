@@ -11,7 +11,7 @@ from pinnace.core.base.pod import Object, Pod
 from pinnace.core.pods.lifecycle.alarms import Alarms
 from pinnace.core.pods.lifecycle.means import Means
 from pinnace.core.pods.lifecycle.worker import PodWorker
-from pinnace.core.pods.rules.status import Ending
+from pinnace.core.pods.rules.status import Ending, begins_anew
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,8 @@ class Roster:
             self._successors[name] = pod
             holder.remove()
         else:
-            self._begin(PodWorker(self._means, self, pod, self._records.status(pod)))
+            status = self._records.status(pod)
+            self._begin(PodWorker(self._means, self, pod, {} if begins_anew(pod, status) else status))
 
     def unwant(self, namespace: str, name: str, uid: str = "") -> None:
         """No pod of that name, or none with this uid, is to be here any more."""

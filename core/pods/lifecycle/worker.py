@@ -22,7 +22,7 @@ from pinnace.core.pods.rules.backoff import FOREVER
 from pinnace.core.pods.rules.observed import Observed
 from pinnace.core.pods.rules.phase import TERMINAL
 from pinnace.core.pods.rules.reconcile import Finish, MakeSandbox, Plan, StartContainer, reconcile
-from pinnace.core.pods.rules.status import Ending, pod_status, refused_status, remembered
+from pinnace.core.pods.rules.status import DEADLINE, Ending, pod_status, refused_status, remembered
 from pinnace.core.pods.rules.statuses import Words, unix
 from pinnace.core.pods.rules.termination import is_news, is_sooner
 
@@ -32,7 +32,7 @@ ROUNDS: Final = 30
 """Passes without a pause; more mean that observing and acting disagree."""
 TROUBLE_SECONDS: Final = (1.0, 30.0)
 """The first and the longest wait after a round that failed."""
-_DEADLINE: Final = Ending("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
+_DEADLINE: Final = Ending(DEADLINE, "Pod was active on the node longer than the specified deadline")
 
 
 class Keeper(Protocol):
@@ -89,10 +89,13 @@ class PodWorker:
         self._ending: Ending | None = None
         self._is_refused = False
         self._is_over = False
+        self._is_resting = False
         self._grace: float | None = None
         self._ends_at = FOREVER
         self.ended = asyncio.Event()
         """All of it has ended and its last status is durable."""
+        self.rested = asyncio.Event()
+        """What ran has ended after `rest`, or there is nothing to wait for any more."""
         self.is_cleaned = False
 
     def __repr__(self) -> str:
@@ -132,6 +135,23 @@ class PodWorker:
         if not self.ended.is_set():
             self._ending = self._ending or ending  # the first reason stands, the shortest grace counts
             self._shorten(grace)
+            self.touch(is_urgent=True)
+
+    def rest(self, grace: float) -> None:
+        """End what runs and start nothing before `wake`; the pod itself does not end. `grace` in seconds."""
+        if not self.ended.is_set():
+            self._is_resting = True
+            self._shorten(grace)
+            self.touch(is_urgent=True)
+
+    def wake(self) -> None:
+        """Go on after a rest."""
+        if self._is_resting:
+            self._is_resting = False
+            self.rested.set()
+            self.rested = asyncio.Event()
+            if not self.is_ending:
+                self._grace, self._ends_at = None, FOREVER
             self.touch(is_urgent=True)
 
     def look(self, *, is_material: bool = False) -> None:
@@ -216,6 +236,8 @@ class PodWorker:
         seen = await self._look()
         if self.is_ending:
             return await self._end_round(seen)
+        if self._is_resting:
+            return await self._rest_round(seen)
         for _ in range(ROUNDS):
             left = self._deadline_left()
             if left <= 0:
@@ -245,7 +267,7 @@ class PodWorker:
         self.is_admitted = refusal is None
 
     async def _look(self) -> Observed:
-        return await self._watch.look(self.view, started_here=self._acts.started_here, is_probed=not self.is_ending)
+        return await self._watch.look(self.view, started_here=self._acts.started_here, is_probed=not (self.is_ending or self._is_resting))
 
     def _pause(self, plan: Plan, left: float) -> float:
         pause = min(seconds(self._means.settings.tailored_kubelet_config.sync_frequency), left)
@@ -286,18 +308,30 @@ class PodWorker:
         await self._images.close()
         if not self.ended.is_set():
             self._tell(seen, Plan())
-            await self._unless_hurried(self._kill(seen))
-            seen = await self._look()
-            if seen.running:
-                raise RuntimeFailed(f"still running: {', '.join(each.name for each in seen.running)}")
+            seen = await self._ended(seen)
             self._tell(seen, Plan(), is_terminal=True)
             if not self.is_removed:
                 await self._settle()
             self.ended.set()
+            self.rested.set()
         await self._clean()
         if self.is_removed:
             await self._clear(seen)
         return FOREVER
+
+    async def _rest_round(self, seen: Observed) -> float:
+        await self._images.close()
+        self._tell(await self._ended(seen), Plan())
+        self.rested.set()
+        return FOREVER
+
+    async def _ended(self, seen: Observed) -> Observed:
+        """The pod with nothing that runs. Raises Hurried, RuntimeFailed."""
+        await self._unless_hurried(self._kill(seen))
+        seen = await self._look()
+        if seen.running:
+            raise RuntimeFailed(f"still running: {', '.join(each.name for each in seen.running)}")
+        return seen
 
     async def _settle(self) -> None:
         """The last status first, then what it was made from goes; but on a full disk only what goes makes room for the status."""

@@ -13,6 +13,7 @@ from pinnace.core.pods.rules.phase import FAILED, RUNNING, TERMINAL, phase
 from pinnace.core.pods.rules.qos import qos_class
 from pinnace.core.pods.rules.statuses import Words, container_statuses, moment
 
+DEADLINE: Final = "DeadlineExceeded"
 _OWN_FIELDS: Final = (
     "phase", "reason", "message", "hostIP", "hostIPs", "podIP", "podIPs", "startTime", "qosClass", "initContainerStatuses",
     "containerStatuses",
@@ -86,6 +87,12 @@ def remembered(own: Object, api: Object) -> Object:
     foreign = [each for each in api.get("conditions") or () if isinstance(each, dict) and each.get("type") not in OWNED]
     mine = [each for each in own.get("conditions") or () if each.get("type") in OWNED]
     return {**own, "conditions": [*mine, *foreign]}
+
+
+def begins_anew(pod: Pod, status: Object) -> bool:
+    """Whether the last status binds nobody when the agent starts again: a static pod that the node refused or ended is still wanted by its
+    file, and no controller makes another one."""
+    return pod.is_static and status.get("phase") == FAILED and status.get("reason") not in (None, "", DEADLINE)
 
 
 def refused_status(pod: Pod, ending: Ending, *, now: float) -> Object:

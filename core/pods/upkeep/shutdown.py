@@ -1,6 +1,7 @@
 """Ends pods in order when the machine shuts down: logind waits for us while we hold its delay lock.
 
-Kubernetes, graceful node shutdown; systemd, inhibitor locks.
+Kubernetes, graceful node shutdown; systemd, inhibitor locks. Unlike there a pod of restartPolicy Always does not become Failed: its
+containers end, and it runs again with the machine, with or without a cloud that could make another one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Final
 from pinnace.core.base.aio.backoff import Backoff
 from pinnace.core.base.aio.clock import Clock, LoopClock
 from pinnace.core.base.errors import PinnaceError
-from pinnace.core.base.pod import Pod
+from pinnace.core.base.pod import Pod, RestartPolicy
 from pinnace.core.base.settings.edged import KubeletSettings, seconds
 from pinnace.core.pods.ports import Events, PodControl
 from pinnace.core.pods.upkeep.dbus import SYSTEM_BUS, MessageBus, Target
@@ -93,6 +94,8 @@ class NodeShutdown:
     async def _watch(self, bus: MessageBus, backoff: Backoff) -> None:
         await self._lengthen_delay(bus)
         await bus.match(_RULE)
+        if self._is_ending and not await self._property(bus, "PreparingForShutdown"):
+            self._go_on()  # said while the bus was away
         await self._take(bus)
         backoff.reset()
         logger.info("pods.shutdown.watched grace=%g critical=%g", self._grace, self._critical_grace)
@@ -108,9 +111,13 @@ class NodeShutdown:
                 await self._end_all()
                 self._release()
             else:
-                self._set(is_ending=False)
+                self._go_on()
                 await self._take(bus)
-                self._events.node("Normal", "ShutdownCancelled", "the machine does not shut down after all")
+
+    def _go_on(self) -> None:
+        self._set(is_ending=False)
+        self._control.wake()
+        self._events.node("Normal", "ShutdownCancelled", "the machine does not shut down after all")
 
     async def _take(self, bus: MessageBus) -> None:
         if self._lock < 0:
@@ -141,8 +148,11 @@ class NodeShutdown:
         logger.warning("pods.shutdown.delay-short has=%g needs=%g: %s", delay, self._grace, told)
 
     async def _delay(self, bus: MessageBus) -> float:
-        (microseconds,) = await bus.call(_PROPERTIES, "Get", "ss", _LOGIN.interface, "InhibitDelayMaxUSec")
-        return float(microseconds) / 1e6
+        return float(await self._property(bus, "InhibitDelayMaxUSec")) / 1e6
+
+    async def _property(self, bus: MessageBus, name: str) -> Any:
+        (value,) = await bus.call(_PROPERTIES, "Get", "ss", _LOGIN.interface, name)
+        return value
 
     async def _end_all(self) -> None:
         logger.warning("pods.shutdown.began grace=%g", self._grace)
@@ -157,7 +167,7 @@ class NodeShutdown:
         """At the same time; what has not ended within the time is left to the machine."""
         if not pods:
             return
-        ending = {asyncio.ensure_future(self._evict(each, grace)) for each in pods}
+        ending = {asyncio.ensure_future(self._end_one(each, min(each.grace_seconds, grace))) for each in pods}
         timer = asyncio.ensure_future(self._clock.sleep(max(grace, _LEAST_SECONDS)))
         self._ending |= ending
         for each in ending:
@@ -171,9 +181,12 @@ class NodeShutdown:
         if not all_ended.done():
             logger.warning("pods.shutdown.slow pods=%d grace=%g", len(self._ending), grace)
 
-    async def _evict(self, pod: Pod, grace: float) -> None:
+    async def _end_one(self, pod: Pod, grace: float) -> None:
         try:
-            await self._control.evict(pod.uid, reason=REASON, message=MESSAGE, grace_seconds=min(pod.grace_seconds, grace))
+            if pod.restart_policy is RestartPolicy.ALWAYS:
+                await self._control.rest(pod.uid, grace_seconds=grace)
+            else:  # what runs to completion was cut short: whoever wants it done makes another one
+                await self._control.evict(pod.uid, reason=REASON, message=MESSAGE, grace_seconds=grace)
         except PinnaceError as error:
             logger.warning("pods.shutdown.not-ended pod=%s/%s reason=%s", pod.namespace, pod.name, error)
         except Exception:  # the others are ended all the same

@@ -24,12 +24,12 @@ from pinnace.core.pods.upkeep.shutdown import MESSAGE, NodeShutdown
 pytestmark = pytest.mark.skipif(shutil.which("dbus-daemon") is None, reason="needs dbus-daemon")
 
 
-def pod(uid: str, *, priority: int = 0, phase: str = "Running", grace: int = 30) -> Pod:
-    spec = {"priority": priority, "terminationGracePeriodSeconds": grace, "containers": []}
+def pod(uid: str, *, priority: int = 0, phase: str = "Running", grace: int = 30, policy: str = "Always") -> Pod:
+    spec = {"priority": priority, "terminationGracePeriodSeconds": grace, "restartPolicy": policy, "containers": []}
     return Pod({"metadata": {"name": uid, "uid": uid}, "spec": spec, "status": {"phase": phase}})
 
 
-PODS = (pod("critical", priority=2_000_000_000), pod("web"), pod("quick", grace=3), pod("done", phase="Succeeded"))
+PODS = (pod("critical", priority=2_000_000_000), pod("web"), pod("job", grace=3, policy="OnFailure"), pod("done", phase="Succeeded"))
 
 
 class Stage:
@@ -87,11 +87,12 @@ async def test_pods_end_in_order_and_then_the_lock_goes(bus: Path, login: Login,
     await soon(login.released)
     assert stage.problems == ["node is shutting down"]
     evictions = stage.control.evictions
-    assert [(each.uid, each.grace_seconds) for each in evictions] == [("web", 20), ("quick", 3), ("critical", 10)]
-    assert {(each.reason, each.message) for each in evictions} == {("Terminated", MESSAGE)}
+    assert [(each.uid, each.grace_seconds) for each in evictions] == [("web", 20), ("job", 3), ("critical", 10)]
+    assert [(each.reason, each.message) for each in evictions] == [("", ""), ("Terminated", MESSAGE), ("", "")], "services rest, jobs fail"
     login.peer.emit("PrepareForShutdown", "b", False)
     await soon(login.locked)
     assert stage.problems == ["node is shutting down", ""]
+    assert stage.control.woken == 1
     assert not stage.drop_in.exists(), "logind waits long enough as it is"
     await stage.close()
     await soon(login.released)
@@ -118,6 +119,24 @@ async def test_what_does_not_end_is_left_to_the_machine(bus: Path, login: Login,
     stage.control.evicting = never
     login.peer.emit("PrepareForShutdown", "b", True)
     await soon(login.released)
+    await stage.close()
+
+
+@pytest.mark.parametrize("goes_down", [False, True])
+async def test_a_bus_that_comes_back_is_asked_whether_the_machine_still_goes_down(
+    bus: Path, login: Login, tmp_path: Path, goes_down: bool
+) -> None:
+    stage = Stage(bus, tmp_path, login, pod("web"))
+    await soon(login.locked)
+    login.is_preparing = True
+    login.peer.emit("PrepareForShutdown", "b", True)
+    await soon(login.released)
+    login.is_preparing = goes_down
+    stage.task.cancel()
+    await asyncio.gather(stage.task, return_exceptions=True)
+    stage.task = asyncio.create_task(stage.shutdown.run())
+    await soon(login.locked)
+    assert (stage.shutdown.problem, stage.control.woken) == (("node is shutting down", 0) if goes_down else ("", 1))
     await stage.close()
 
 

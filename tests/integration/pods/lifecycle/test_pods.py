@@ -117,6 +117,23 @@ async def test_an_end_without_an_agent_is_not_lost(node: PodNode) -> None:
     assert node.api("ends")["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 4
 
 
+async def test_a_shutdown_in_order_and_the_next_start_offline(node: PodNode) -> None:
+    script = "trap 'echo bye > /out/bye; exit 0' TERM; while :; do sleep 0.05; done"
+    main = {"name": "main", "command": ["/bin/sh", "-c", script], "volumeMounts": [{"name": "out", "mountPath": "/out"}]}
+    volume = {"name": "out", "hostPath": {"path": str(node.folder / "out"), "type": "DirectoryOrCreate"}}
+    await node.apply(pod("rests", containers=[main], volumes=[volume]))
+    await node.until_phase("rests", "Running")
+    async with asyncio.timeout(60):
+        await node.service.rest("uid-rests", grace_seconds=20)
+    assert (node.folder / "out/bye").exists(), "it had its time"
+    assert not await node.running()
+    assert node.status("rests")["phase"] == "Running"
+    await node.stop()
+    await node.start(online=False)
+    await node.until(lambda: "'running'" in str(node.status("rests").get("containerStatuses")), "the container again")
+    assert node.status("rests")["containerStatuses"][0]["restartCount"] == 1
+
+
 async def test_deleted_while_the_agent_was_down(node: PodNode) -> None:
     await node.apply(pod("web"))
     await node.until_phase("web", "Running")
