@@ -67,6 +67,7 @@ class StreamServer:
         self._gate: TlsGate | None = None
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.WriteTransport] = set()
 
     @property
     def port(self) -> int:
@@ -88,6 +89,8 @@ class StreamServer:
             self._server.close()
         if self._gate is not None:
             self._gate.close()
+        for transport in self._open:
+            transport.abort()  # somebody who reads nothing would keep us for ever
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -102,6 +105,7 @@ class StreamServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         duplex = StreamDuplex(reader, writer)
+        self._open.add(writer.transport)
         try:
             async with asyncio.timeout(HEAD_SECONDS):
                 head, rest = await read_head(duplex)
@@ -117,6 +121,7 @@ class StreamServer:
             logger.exception("stream.connection.failed")
         finally:
             await duplex.close()
+            self._open.discard(writer.transport)
 
     async def _carry(self, head: Head, duplex: WithRest, caller: Caller | None) -> None:
         """Raises Refused, ConnectionError."""

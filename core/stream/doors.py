@@ -36,6 +36,7 @@ class Door:
         self._allowed = allowed
         self._root_only = root_only
         self._tasks: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.WriteTransport] = set()
 
     def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._tasks) >= CONNECTIONS or (self._root_only and not _is_from_root(writer)):
@@ -46,11 +47,15 @@ class Door:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
+        """What is not sent by now is not sent: somebody who reads nothing would keep us for ever."""
+        for transport in self._open:
+            transport.abort()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer.transport)
         duplex = StreamDuplex(reader, writer)
         try:
             async with asyncio.timeout(HEAD_SECONDS):
@@ -66,6 +71,7 @@ class Door:
             logger.exception("stream.door.failed door=%s", self._name)
         finally:
             await duplex.close()
+            self._open.discard(writer.transport)
 
 
 @contextlib.asynccontextmanager

@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pinnace.core.base.pod import Object, Pod
 from pinnace.core.base.runtime import (
@@ -164,6 +164,8 @@ class ProcessStream:
         self._runtime.open_streams -= 1
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        process: Any = self._process
+        process._transport.close()  # of a process whose output nobody read to its end `wait` would not return
         await self._process.wait()
         if self._terminal >= 0:
             os.close(self._terminal)

@@ -15,6 +15,7 @@ from pinnace.cloud.standalone.identity import Peer
 from pinnace.cloud.standalone.negotiation import MAX_BODY
 from pinnace.cloud.standalone.requests import Answer, Request
 from pinnace.cloud.standalone.status import ApiError
+from pinnace.core.base.tunnel.duplex import bound
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,8 @@ class HttpServer:
         stream = answer.stream
         if raw.transport is not None:
             answer.abandon = raw.transport.abort
+            if answer.is_patient:
+                bound(raw.transport)
         try:
             await response.prepare(raw)
             async for chunk in stream:

@@ -4,9 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from typing import Final, Protocol
 
 CHUNK: Final = 32 << 10
+BUFFERED: Final = 128 << 10
+"""Bytes that one end of a connection keeps for a reader who stopped: in the transport, unsent in the kernel, and received unread."""
+
+
+def bound(transport: asyncio.BaseTransport) -> None:
+    """Keep little for a slow reader. By itself Linux queues megabytes on each side of every hop (net.ipv4.tcp_wmem, tcp_rmem)."""
+    if isinstance(transport, asyncio.WriteTransport):
+        transport.set_write_buffer_limits(BUFFERED)
+    found = transport.get_extra_info("socket")
+    if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    with contextlib.suppress(OSError):
+        found.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, BUFFERED)  # what is in flight is not counted: no slower on long ways
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFERED)  # Linux doubles it
+
+
+_NOTSENT_LOWAT: Final = 25  # tcp(7); Python names it from 3.12 on
 
 
 class Duplex(Protocol):
@@ -26,11 +44,12 @@ class Duplex(Protocol):
 
 
 class StreamDuplex:
-    """An asyncio connection."""
+    """An asyncio connection, of which little is kept for a reader who stops."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        bound(writer.transport)
 
     async def read(self) -> bytes:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,17 @@ async def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path) -> None
         writer.write(b"GET /pods HTTP/1.1\r\n\r\n")
         assert b'"PodList"' in await reader.read()
         writer.close()
+
+
+async def test_a_door_closes_on_somebody_who_reads_nothing(tmp_path: Path) -> None:
+    asked = api(tmp_path)
+    book: Any = asked._book
+    book.listed[0].body["metadata"]["annotations"] = {"much": "x" * (8 << 20)}
+    path = Path(tempfile.mkdtemp(prefix="pinnace-")) / "s"
+    async with asyncio.timeout(30):
+        async with root_door(asked, path):
+            reader, writer = await asyncio.open_unix_connection(path, limit=1)
+            writer.write(b"GET /pods HTTP/1.1\r\n\r\n")
+            assert await reader.readexactly(1) == b"H"
+    writer.transport.abort()
+    path.parent.rmdir()
