@@ -98,6 +98,11 @@ def find_pod(path: Path, namespace: str, name: str) -> dict[str, Any]:
     raise PinnaceError(f"there is no pod {name} in namespace {namespace} on this node; `pinnace get pods` lists them")
 
 
+def plain(text: object) -> str:
+    """One line that a terminal may show: containers and devices wrote parts of it, and what would command the terminal is spelled out."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(text).rstrip())
+
+
 def container_of(pod: dict[str, Any], wanted: str) -> str:
     """The container a command is about. Raises ConfigError."""
     spec = pod.get("spec") or {}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, Final
 
 from pinnace.core.base.errors import ConfigError, PinnaceError
 from pinnace.core.commands import control
 
 SUMMARY = "all about one pod, one device, or this node"
+_SECRETS: Final = ("password", "passwd", "passphrase", "secret", "token", "privatekey", "credential")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
 
         print(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
         return 0
-    print("\n".join([*(pod_lines(found) if args.what == "pod" else tree(found)), *event_lines(events)]))
+    for line in (*(pod_lines(found) if args.what == "pod" else tree(found)), *event_lines(events)):
+        print(control.plain(line))
     return 0
 
 
@@ -115,14 +117,20 @@ def _state(state: dict[str, Any]) -> str:
     return "unknown"
 
 
+def _is_secret(key: object) -> bool:
+    return isinstance(key, str) and any(each in key.lower() for each in _SECRETS)
+
+
 def tree(value: Any, depth: int = 0) -> list[str]:
-    """Any object as indented text."""
+    """Any object as indented text, but for what is called a password or the like: `--json` has those, too."""
     indent = "  " * depth
     lines = []
     for key, each in value.items() if isinstance(value, dict) else enumerate(value):
         name = f"{indent}{key}:" if isinstance(value, dict) else f"{indent}-"
         if isinstance(each, (dict, list)) and each:
             lines += [name, *tree(each, depth + 1)]
+        elif _is_secret(key) and each:
+            lines.append(f"{name} (not shown)")
         elif key != "managedFields":
             lines.append(f"{name} {each if each not in ({}, [], None) else '-'}")
     return lines
