@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ from pinnace.core.base.errors import ConfigError, PinnaceError, RefusedError
 from pinnace.core.base.observe import logs
 
 if TYPE_CHECKING:
+    from pinnace.core.base.settings.edged import EdgedSettings
     from pinnace.core.settings import EdgeCoreSettings
 
 SUMMARY = "end all pods; stop being a node"
@@ -39,7 +42,11 @@ def run(args: argparse.Namespace) -> int:
     if not args.config.exists():
         raise ConfigError(f"{args.config} is not there: this machine is no node, or --config names its file")
     settings = load(args.config, EdgeCoreSettings)
-    _refuse_while_running(settings.database.data_source)
+    with _locked(settings.database.data_source):
+        return _reset(settings, args)
+
+
+def _reset(settings: EdgeCoreSettings, args: argparse.Namespace) -> int:
     if not args.pods_only and not args.force and not _agreed(settings):
         print("nothing was changed")
         return 1
@@ -56,16 +63,19 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _refuse_while_running(database: Path) -> None:
-    """The edge holds a lock beside its database for as long as it lives."""
+@contextlib.contextmanager
+def _locked(database: Path) -> Iterator[None]:
+    """The edge holds a lock beside its database for as long as it lives; meanwhile it cannot start."""
     lock = database.with_name(database.name + ".lock")
     if not lock.exists():
+        yield
         return
     with lock.open("r+") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RefusedError("the edge is running; stop it first (systemctl stop edgecore, or end pinnace edgecore)") from error
+        yield
 
 
 def _agreed(settings: EdgeCoreSettings) -> bool:
@@ -78,12 +88,9 @@ def _agreed(settings: EdgeCoreSettings) -> bool:
 async def _end_pods(settings: EdgeCoreSettings) -> int:
     """Raises PinnaceError when something cannot be ended."""
     from pinnace.core.pods.host import runtime_of
-    from pinnace.core.pods.material.cleaning import clean
-    from pinnace.core.pods.material.folders import PodFolders
-    from pinnace.core.pods.material.mounts import Mounts
-    from pinnace.core.pods.upkeep.cgroups import PodCgroups
 
     edged = settings.modules.edged
+    problems: list[str] = []
     runtime = runtime_of(edged)
     await runtime.start()
     try:
@@ -92,23 +99,47 @@ async def _end_pods(settings: EdgeCoreSettings) -> int:
             raise PinnaceError(f"the container runtime cannot be used: {state.problem}")
         sandboxes = await runtime.sandboxes()
         for each in sandboxes:
-            await runtime.stop_sandbox(each.id)
-            await runtime.remove_sandbox(each.id)
+            try:
+                await runtime.stop_sandbox(each.id)
+                await runtime.remove_sandbox(each.id)
+            except PinnaceError as error:
+                problems.append(f"pod {each.namespace}/{each.name}: {error}")
     finally:
         await runtime.close()
+    problems += _clear_folders(edged)
+    if problems:
+        raise PinnaceError(f"not all is gone: {'; '.join(problems)}; see what holds it, then do this again")
+    return len({each.uid for each in sandboxes})
+
+
+def _clear_folders(edged: EdgedSettings) -> list[str]:
+    """Volumes, mounts and cgroups; what could not be removed, and why."""
+    from pinnace.core.pods.material.cleaning import clean
+    from pinnace.core.pods.material.folders import PodFolders
+    from pinnace.core.pods.material.mounts import Mounts
+    from pinnace.core.pods.upkeep.cgroups import PodCgroups
+
+    problems = []
     folders, mounts = PodFolders(edged.root_directory, edged.pod_logs_dir), Mounts()
     for uid in folders.uids():
-        clean(folders, mounts, uid)
+        try:
+            clean(folders, mounts, uid)
+        except OSError as error:
+            problems.append(f"volumes of pod {uid}: {error.strerror}: {error.filename}")
     for point in reversed(mounts.points(edged.builtin_runtime.run_dir)):
-        mounts.unmount(point)
+        try:
+            mounts.unmount(point)
+        except OSError as error:
+            problems.append(f"{point}: {error.strerror}")
     cgroups = PodCgroups(edged.tailored_kubelet_config, room={})
     for uid in cgroups.leftovers():
         cgroups.remove(uid)
     cgroups.dissolve()
-    return len({each.uid for each in sandboxes})
+    return problems
 
 
 def _node_files(settings: EdgeCoreSettings, config: Path) -> list[Path]:
-    hub, database = settings.modules.edge_hub, settings.database.data_source
-    beside = sorted(database.parent.glob(database.name + "*"))
-    return [*beside, hub.tls_ca_file, hub.tls_cert_file, hub.tls_private_key_file, config]
+    from pinnace.core.meta.database import files_of
+
+    hub = settings.modules.edge_hub
+    return [*files_of(settings.database.data_source), hub.tls_ca_file, hub.tls_cert_file, hub.tls_private_key_file, config]

@@ -37,6 +37,13 @@ _PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "cache_size=-256", "w
 _PARTS: Final = ("", "-wal", "-shm")
 
 
+def files_of(path: Path) -> list[Path]:
+    """The database's own files that are there, the lock last; others that begin with its name are somebody else's."""
+    own = [path.with_name(path.name + each) for each in (*_PARTS, ".snapshot", ".snapshot.new", ".restoring")]
+    damaged = [each for each in path.parent.iterdir() if each.name.startswith(path.name + ".damaged-")] if path.parent.is_dir() else []
+    return [each for each in (*own, *sorted(damaged), path.with_name(path.name + ".lock")) if each.is_file()]
+
+
 def translate(error: sqlite3.Error, path: Path) -> PinnaceError:
     """SQLite's error in Pinnace's words."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
