@@ -7,7 +7,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from pinnace.core.base.errors import PinnaceError
+from pinnace.core.base.errors import ConfigError, PinnaceError
 from pinnace.core.commands import control
 
 SUMMARY = "the log of a container on this node"
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         since = str(max(int(seconds(args.since)), 1)) if args.since else ""
     except ValueError as error:
-        raise PinnaceError(f"--since {args.since}: {error}") from error
+        raise ConfigError(f"--since {args.since}: {error}") from error
     path = control.socket_path(args)
     pod = control.find_pod(path, args.namespace, args.pod)
     wanted = control.target(
@@ -49,8 +49,7 @@ async def _copy(path: Path, wanted: str, *, as_json: bool) -> int:
         if status != 200:
             raise PinnaceError((await reader.read()).decode(errors="replace").strip())
         if as_json:
-            while line := await reader.readline():
-                _print_json(line)
+            await _print_lines(reader)
             return 0
         while data := await reader.read(65536):
             sys.stdout.buffer.write(data)
@@ -62,9 +61,20 @@ async def _copy(path: Path, wanted: str, *, as_json: bool) -> int:
     return 0
 
 
+async def _print_lines(reader: asyncio.StreamReader) -> None:
+    """A line of a log may be of any length."""
+    rest = b""
+    while data := await reader.read(65536):
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            _print_json(line)
+    if rest:
+        _print_json(rest)
+
+
 def _print_json(line: bytes) -> None:
     import orjson
 
-    moment, _, text = line.decode(errors="replace").rstrip("\n").partition(" ")
+    moment, _, text = line.decode(errors="replace").partition(" ")
     sys.stdout.buffer.write(orjson.dumps({"time": moment, "text": text}) + b"\n")
     sys.stdout.buffer.flush()

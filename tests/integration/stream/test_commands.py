@@ -113,6 +113,19 @@ async def test_logs(node: Node) -> None:
     assert (code, said) == (1, 'pinnace logs: previous terminated container "main" in pod "web" not found\n')
 
 
+async def test_a_line_of_any_length_is_json(node: Node) -> None:
+    node.runtime.log("web", "main", "x" * 300_000, "short")
+    code, said, _ = await node("logs", "web", "--json")
+    assert code == 0
+    assert [len(json.loads(line)["text"]) for line in said.splitlines()] == [300_000, 5]
+
+
+async def test_a_duration_that_is_none_is_a_wrong_usage(node: Node) -> None:
+    code, _, said = await node("logs", "web", "--since", "soon")
+    assert code == 2
+    assert "--since soon: " in said
+
+
 async def test_exec(node: Node) -> None:
     assert await node("exec", "web", "-c", "main", "--", "sh", "-c", "echo out; echo err >&2; exit 3") == (3, "out\n", "err\n")
     assert await node("exec", "-i", "web", "--", "wc", "-c", stdin=b"x" * 1_000_000) == (0, "1000000\n", "")
