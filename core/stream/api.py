@@ -132,7 +132,8 @@ class KubeletApi:
         await _session(exchange, wanted, lambda: runtime.attach(container_id, stdin=wanted.stdin))
 
     async def _port_forward(self, exchange: Exchange, rest: list[str]) -> None:
-        from pinnace.core.stream import portforward, spdysession, websocket
+        from pinnace.core.base.tunnel.spdy import SpdyError
+        from pinnace.core.stream import portforward, spdyremote, websocket
 
         if len(rest) not in (2, 3):
             raise Refusal(404, "expected /portForward/<namespace>/<pod>")
@@ -147,8 +148,8 @@ class KubeletApi:
             if kind == "websocket":
                 await forwarding.run(await websocket.WebSocket.accept(exchange, (portforward.TUNNELED,)))
             else:
-                await forwarding.run(await spdysession.switched(exchange, (portforward.PROTOCOL,)))
-        except spdysession.SpdyError as error:
+                await forwarding.run(await spdyremote.switched(exchange, (portforward.PROTOCOL,)))
+        except SpdyError as error:
             logger.warning("stream.port-forward.broken pod=%s reason=%s", pod.name, error)
 
     def _target(self, rest: list[str]) -> tuple[Pod, str]:
@@ -191,9 +192,9 @@ async def _session(exchange: Exchange, wanted: Wanted, start: Callable[[], Any])
         socket = await websocket.WebSocket.accept(exchange, websocket.CHANNEL_PROTOCOLS)
         await serve(websocket.Channels(socket), start(), wanted)
         return
-    from pinnace.core.stream import spdysession
+    from pinnace.core.stream import spdyremote
 
-    remote = spdysession.SpdyRemote(await spdysession.switched(exchange, ("v4.channel.k8s.io",)), wanted)
+    remote = spdyremote.SpdyRemote(await spdyremote.switched(exchange, ("v4.channel.k8s.io",)), wanted)
     async with remote.open():
         await serve(remote, start(), wanted)
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from pinnace.core.base.runtime import Connection, Runtime, RuntimeFailed
 from pinnace.core.base.tunnel.duplex import Duplex
-from pinnace.core.stream.spdysession import SpdySession, SpdyStream
+from pinnace.core.base.tunnel.spdystreams import SpdySession, SpdyStream
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, Self
 
 from pinnace.core.base.runtime import RuntimeFailed
-from pinnace.core.pods.cri.spdy import Channel, SpdyConnection, connect
+from pinnace.core.base.tunnel.duplex import StreamDuplex
+from pinnace.core.base.tunnel.spdy import SpdyError
+from pinnace.core.base.tunnel.spdystreams import SpdySession, SpdyStream
+from pinnace.core.pods.cri.upgrade import connect
 
 REMOTE_COMMAND: Final = "v4.channel.k8s.io"
 PORT_FORWARD: Final = "portforward.k8s.io"
@@ -21,20 +24,34 @@ class _Open:
     def __init__(self, address: Callable[[], Awaitable[str]], protocol: str) -> None:
         self._address = address
         self._protocol = protocol
-        self._spdy: SpdyConnection | None = None
-        self._pump: asyncio.Task[None] | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._running: asyncio.Task[None] | None = None
 
-    async def _connect(self) -> SpdyConnection:
-        self._spdy = await connect(await self._address(), self._protocol)
-        self._pump = asyncio.create_task(self._spdy.pump(), name="runtime stream")
-        return self._spdy
+    async def _connect(self) -> SpdySession:
+        reader, self._writer = await connect(await self._address(), self._protocol)
+        session = SpdySession(StreamDuplex(reader, self._writer))
+        self._running = asyncio.create_task(_run(session), name="runtime stream")
+        return session
 
     async def __aexit__(self, *exc: object) -> None:
-        if self._spdy is not None:
-            self._spdy.close()
-        if self._pump is not None:
-            self._pump.cancel()
-            await asyncio.gather(self._pump, return_exceptions=True)
+        if self._writer is not None:
+            self._writer.close()  # and no waiting: a runtime that reads no more must not hold up whoever leaves
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+
+
+async def _run(session: SpdySession) -> None:
+    """However it ends, whoever reads from a stream sees its end."""
+    with contextlib.suppress(SpdyError, OSError):
+        await session.run()
+
+
+async def _write(stream: SpdyStream | None, data: bytes) -> None:
+    """Nothing happens when there is no such stream, or it has ended."""
+    if stream is not None and not stream.is_closed:
+        with contextlib.suppress(OSError):
+            await stream.write(data)
 
 
 class CommandStream(_Open):
@@ -46,10 +63,10 @@ class CommandStream(_Open):
         self._has_stdin = stdin
         self._is_attach = is_attach
         self._tty = False
-        self._stdin: Channel | None = None
-        self._resize: Channel | None = None
-        self._outputs: list[tuple[int, Channel]] = []
-        self._error: Channel | None = None
+        self._stdin: SpdyStream | None = None
+        self._resize: SpdyStream | None = None
+        self._outputs: list[tuple[int, SpdyStream]] = []
+        self._error: SpdyStream | None = None
         self._exit_code: asyncio.Task[int] | None = None
 
     async def _url(self) -> str:
@@ -57,16 +74,16 @@ class CommandStream(_Open):
         return url
 
     async def __aenter__(self) -> Self:
-        spdy = await self._connect()
+        session = await self._connect()
         try:
-            self._error = await spdy.open({"streamType": "error"}, is_written=False)
+            self._error = await session.open({"streamType": "error"}, is_written=False)
             if self._has_stdin:
-                self._stdin = await spdy.open({"streamType": "stdin"})
-            self._outputs = [(1, await spdy.open({"streamType": "stdout"}, is_written=False))]
+                self._stdin = await session.open({"streamType": "stdin"})
+            self._outputs = [(1, await session.open({"streamType": "stdout"}, is_written=False))]
             if not self._tty:
-                self._outputs.append((2, await spdy.open({"streamType": "stderr"}, is_written=False)))
+                self._outputs.append((2, await session.open({"streamType": "stderr"}, is_written=False)))
             else:
-                self._resize = await spdy.open({"streamType": "resize"})
+                self._resize = await session.open({"streamType": "resize"})
         except BaseException:
             await super().__aexit__()
             raise
@@ -81,7 +98,7 @@ class CommandStream(_Open):
 
     async def output(self) -> AsyncIterator[tuple[int, bytes]]:
         """(1, stdout) and (2, stderr) as they come."""
-        waiting = {asyncio.create_task(channel.received.get()): (number, channel) for number, channel in self._outputs}
+        waiting = {asyncio.create_task(channel.read()): (number, channel) for number, channel in self._outputs}
         try:
             while waiting:
                 done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -89,32 +106,30 @@ class CommandStream(_Open):
                     number, channel = waiting.pop(each)
                     data = each.result()
                     if data:
-                        waiting[asyncio.create_task(channel.received.get())] = (number, channel)
+                        waiting[asyncio.create_task(channel.read())] = (number, channel)
                         yield number, data
         finally:
             for task in waiting:
                 task.cancel()
 
     async def write(self, data: bytes) -> None:
-        if self._stdin is not None:
-            await self._stdin.send(data)
+        await _write(self._stdin, data)
 
     async def close_stdin(self) -> None:
         if self._stdin is not None:
-            await self._stdin.close()
+            await self._stdin.end()
 
     async def resize(self, columns: int, rows: int) -> None:
-        if self._resize is not None:
-            await self._resize.send(json.dumps({"Width": columns, "Height": rows}).encode())
+        await _write(self._resize, json.dumps({"Width": columns, "Height": rows}).encode())
 
     async def wait(self) -> int:
         """Raises RuntimeFailed when the command could not be run or its end was not seen."""
         assert self._exit_code is not None, "wait outside of the context"
         return await asyncio.shield(self._exit_code)
 
-    async def _verdict(self, channel: Channel) -> int:
+    async def _verdict(self, channel: SpdyStream) -> int:
         said = bytearray()
-        while data := await channel.received.get():
+        while data := await channel.read():
             said += data[: 65536 - len(said)]
         return 0 if self._is_attach else exit_code(bytes(said))
 
@@ -140,17 +155,17 @@ class PortStream(_Open):
     def __init__(self, address: Callable[[], Awaitable[str]], port: int) -> None:
         super().__init__(address, PORT_FORWARD)
         self._port = port
-        self._data: Channel | None = None
-        self._error: Channel | None = None
+        self._data: SpdyStream | None = None
+        self._error: SpdyStream | None = None
         self._rest = b""
         self._is_over = False
 
     async def __aenter__(self) -> Self:
-        spdy = await self._connect()
+        session = await self._connect()
         try:
             names = {"port": str(self._port), "requestID": "0"}
-            self._error = await spdy.open({**names, "streamType": "error"}, is_written=False)
-            self._data = await spdy.open({**names, "streamType": "data"})
+            self._error = await session.open({**names, "streamType": "error"}, is_written=False)
+            self._data = await session.open({**names, "streamType": "data"})
         except BaseException:
             await super().__aexit__()
             raise
@@ -160,7 +175,7 @@ class PortStream(_Open):
         """b"" at the end. Raises RuntimeFailed when nothing listens there."""
         assert self._data is not None, "read outside of the context"
         if not self._rest and not self._is_over:
-            self._rest = await self._data.received.get()
+            self._rest = await self._data.read()
             if not self._rest:
                 self._is_over = True
                 await self._complain()
@@ -172,14 +187,14 @@ class PortStream(_Open):
         assert self._error is not None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
-                said = await self._error.received.get()
+                said = await self._error.read()
                 if said:
                     raise RuntimeFailed(f"port {self._port}: {said.decode(errors='replace')[:1024]}")
 
     async def write(self, data: bytes) -> None:
         assert self._data is not None, "write outside of the context"
-        await self._data.send(data)
+        await _write(self._data, data)
 
     async def close_write(self) -> None:
         assert self._data is not None, "close_write outside of the context"
-        await self._data.close()
+        await self._data.end()

@@ -20,6 +20,7 @@ from pinnace.cloud.hub.pki import Authority, key_pem, pem
 from pinnace.core.base.contract.keys import NodeName
 from pinnace.core.base.observe.health import Health
 from pinnace.core.base.tunnel import frames
+from pinnace.core.base.tunnel.spdy import Spdy
 from pinnace.core.stream.api import KubeletApi
 from pinnace.core.stream.settings import EdgeStreamSettings
 from pinnace.core.stream.stats import Stats
@@ -142,15 +143,10 @@ async def test_one_mebibyte_in_a_frame(cloud: Cloud) -> None:
         await cloud.send(frames.encode_opening(7, frames.EXEC, frames.Opening("POST", "/portForward/default/web", "", tuple(
             (name, value) for name, values in headers.items() for value in values
         ))))  # fmt: skip
-        from pinnace.core.stream.spdy import Kind, Spdy
-
-        ours = Spdy()
-        opening = b""
-        for number, kind in ((1, "error"), (3, "data")):
-            block = ours._compressed({"streamtype": kind, "port": str(port), "requestid": "0"})
-            ours._control(Kind.SYN_STREAM, number.to_bytes(4, "big") + bytes(6) + block)
+        ours = Spdy(is_client=True)
+        _, number = (ours.open({"streamtype": kind, "port": str(port), "requestid": "0"}) for kind in ("error", "data"))
         opening = ours.data_to_send()
-        ours.send(3, bytes((1 << 20) - len(opening) - 16 - 8), is_last=True)
+        ours.send(number, bytes((1 << 20) - len(opening) - 16 - 8), is_last=True)
         whole = opening + ours.data_to_send()
         assert len(whole) <= 1 << 20
         await cloud.send(frames.encode(7, frames.DATA, whole + bytes(0)))

@@ -1,6 +1,6 @@
-"""SPDY/3.1 as Kubernetes speaks it after an upgrade: streams, headers, data, pings (SPDY Protocol, draft 3.1). Sans I/O, serving side.
+"""SPDY/3.1 as Kubernetes speaks it after an upgrade: streams, headers, data, pings (SPDY Protocol, draft 3.1). Sans I/O, both sides.
 
-Flow control is not part of it: neither kubectl nor the kubelet's own library paces streams.
+Flow control is not part of it: neither kubectl nor the libraries of kubelets and container runtimes pace streams.
 """
 
 from __future__ import annotations
@@ -86,9 +86,12 @@ Event = Opened | Received | Reset | Leaving
 
 
 class Spdy:
-    """`receive` gives events; what is to be sent collects in `data_to_send`."""
+    """`receive` gives events; what is to be sent collects in `data_to_send`. Streams and pings of the side that asked for the upgrade
+    (`is_client`) have odd numbers, those of the other even ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_client: bool = False) -> None:
+        self._is_client = is_client
+        self._next = 1 if is_client else 2
         self._input = bytearray()
         self._output: list[bytes] = []
         self._inflate = zlib.decompressobj(zdict=DICTIONARY)
@@ -98,6 +101,13 @@ class Spdy:
         data = b"".join(self._output)
         self._output.clear()
         return data
+
+    def open(self, headers: Mapping[str, str], *, is_last: bool = False) -> int:
+        """A new stream of ours, by its number; `is_last` ends our direction at once."""
+        number = self._next
+        self._next += 2
+        self._control(Kind.SYN_STREAM, struct.pack(">IIH", number, 0, 0) + self._compressed(headers), flags=_FIN if is_last else 0)
+        return number
 
     def reply(self, stream: int, headers: Mapping[str, str] | None = None) -> None:
         """Accept a stream."""
@@ -149,7 +159,7 @@ class Spdy:
                     events.append(Reset(stream & 0x7FFFFFFF))
                 case Kind.PING:
                     (number,) = struct.unpack_from(">I", body)
-                    if number % 2:  # theirs; an even one would be the answer to ours
+                    if bool(number % 2) != self._is_client:  # theirs, not the answer to one of ours
                         self._control(Kind.PING, struct.pack(">I", number))
                 case Kind.GOAWAY:
                     events.append(Leaving())
@@ -180,9 +190,10 @@ class Spdy:
 
     def _compressed(self, headers: Mapping[str, str]) -> bytes:
         parts = [struct.pack(">I", len(headers))]
-        for text in (text.encode("latin-1") for pair in headers.items() for text in pair):
-            parts += [struct.pack(">I", len(text)), text]
+        for name, value in headers.items():
+            for text in (name.lower().encode("latin-1"), value.encode("latin-1")):
+                parts += [struct.pack(">I", len(text)), text]
         return self._deflate.compress(b"".join(parts)) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
 
-    def _control(self, kind: Kind, body: bytes) -> None:
-        self._output.append(struct.pack(">HHI", _VERSION, kind, len(body)) + body)
+    def _control(self, kind: Kind, body: bytes, *, flags: int = 0) -> None:
+        self._output.append(struct.pack(">HHI", _VERSION, kind, flags << 24 | len(body)) + body)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pinnace.core.stream.spdy import DICTIONARY, FRAME_BYTES, Leaving, Opened, Received, Reset, Spdy, SpdyError
+from pinnace.core.base.tunnel.spdy import DICTIONARY, FRAME_BYTES, Leaving, Opened, Received, Reset, Spdy, SpdyError
 
 
 def control(kind: int, body: bytes, flags: int = 0) -> bytes:
@@ -71,6 +71,25 @@ def test_what_we_send_is_understood() -> None:
     ours.send(1, b"data", is_last=True)
     ours.reset(3, 5)
     assert theirs.receive(ours.data_to_send()) == [Received(1, b"data", True), Reset(3)]
+
+
+def test_what_a_client_sends_is_understood() -> None:
+    ours, theirs = Spdy(is_client=True), Spdy()
+    assert [ours.open({"streamType": "stdin", "port": "80"}), ours.open({"streamType": "error"}, is_last=True)] == [1, 3]
+    assert theirs.receive(ours.data_to_send()) == [
+        Opened(1, {"streamtype": "stdin", "port": "80"}, False),
+        Opened(3, {"streamtype": "error"}, True),
+    ]
+    theirs.reply(1)
+    assert ours.receive(theirs.data_to_send()) == []
+
+
+@pytest.mark.parametrize(("is_client", "answered"), [(True, 2), (False, 1)])
+def test_only_the_other_sides_pings_are_answered(is_client: bool, answered: int) -> None:
+    ours = Spdy(is_client=is_client)
+    pings = {number: control(6, struct.pack(">I", number)) for number in (1, 2)}
+    assert ours.receive(pings[1] + pings[2]) == []
+    assert ours.data_to_send() == pings[answered]
 
 
 @pytest.mark.parametrize(
