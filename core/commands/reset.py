@@ -107,17 +107,17 @@ async def _end_pods(settings: EdgeCoreSettings) -> int:
     finally:
         await runtime.close()
     problems += _clear_folders(edged)
+    await _clear_cgroups(edged)
     if problems:
         raise PinnaceError(f"not all is gone: {'; '.join(problems)}; see what holds it, then do this again")
     return len({each.uid for each in sandboxes})
 
 
 def _clear_folders(edged: EdgedSettings) -> list[str]:
-    """Volumes, mounts and cgroups; what could not be removed, and why."""
+    """Volumes and mounts; what could not be removed, and why."""
     from pinnace.core.pods.material.cleaning import clean
     from pinnace.core.pods.material.folders import PodFolders
     from pinnace.core.pods.material.mounts import Mounts
-    from pinnace.core.pods.upkeep.cgroups import PodCgroups
 
     problems = []
     folders, mounts = PodFolders(edged.root_directory, edged.pod_logs_dir), Mounts()
@@ -131,11 +131,16 @@ def _clear_folders(edged: EdgedSettings) -> list[str]:
             mounts.unmount(point)
         except OSError as error:
             problems.append(f"{point}: {error.strerror}")
+    return problems
+
+
+async def _clear_cgroups(edged: EdgedSettings) -> None:
+    from pinnace.core.pods.upkeep.cgroups import PodCgroups
+
     cgroups = PodCgroups(edged.tailored_kubelet_config, room={})
     for uid in cgroups.leftovers():
-        cgroups.remove(uid)
-    cgroups.dissolve()
-    return problems
+        await cgroups.remove(uid)
+    await cgroups.dissolve()
 
 
 def _node_files(settings: EdgeCoreSettings, config: Path) -> list[Path]:

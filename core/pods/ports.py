@@ -125,17 +125,20 @@ class Events(Protocol):
 
 
 class Cgroups(Protocol):
-    """The pods' part of the cgroup tree, v1 or v2. Blocking only for microseconds: files of a kernel file system."""
+    """The pods' part of the cgroup tree, v1 or v2. Blocking only for microseconds: files of a kernel file system. Where systemd has to be
+    asked it is waited for."""
 
     def parent(self, pod: Pod) -> str:
         """/kubepods[/burstable|/besteffort]/pod<uid>; with the systemd driver the path of the slice, /kubepods.slice/..."""
         ...
 
-    def ensure(self, pod: Pod) -> None:
+    async def ensure(self, pod: Pod) -> None:
         """Make the pod's cgroup with the limits of the pod. Raises SpecRefused(reason="FailedCreatePodContainer")."""
         ...
 
-    def remove(self, pod_uid: str) -> None: ...
+    async def remove(self, pod_uid: str) -> None:
+        """What cannot be removed yet stays among the leftovers."""
+        ...
 
     def leftovers(self) -> Collection[str]:
         """The uids of pods that have a cgroup."""

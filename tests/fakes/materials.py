@@ -35,10 +35,10 @@ class FakeCgroups:
     def parent(self, pod: Pod) -> str:
         return f"{self._above}/pod{pod.uid}"
 
-    def ensure(self, pod: Pod) -> None:
+    async def ensure(self, pod: Pod) -> None:
         pass
 
-    def remove(self, pod_uid: str) -> None:
+    async def remove(self, pod_uid: str) -> None:
         pass
 
     def leftovers(self) -> Collection[str]:

@@ -133,10 +133,10 @@ class FakeCgroups:
     def parent(self, pod: Pod) -> str:
         return f"/kubepods/pod{pod.uid}"
 
-    def ensure(self, pod: Pod) -> None:
+    async def ensure(self, pod: Pod) -> None:
         self.made.add(pod.uid)
 
-    def remove(self, pod_uid: str) -> None:
+    async def remove(self, pod_uid: str) -> None:
         self.made.discard(pod_uid)
 
     def leftovers(self) -> Collection[str]:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,15 @@ class Peer:
         data = self._socket.recv(65536)
         return self._decoder.feed(data) if data else []
 
+    async def serve(self, answer: Callable[[Message], None]) -> None:
+        """For as long as there is a bus; whoever is called is asked no other thing meanwhile."""
+        loop = asyncio.get_running_loop()
+        self._socket.setblocking(False)
+        while data := await loop.sock_recv(self._socket, 65536):
+            for message in self._decoder.feed(data):
+                if message.kind is Kind.CALL:
+                    answer(message)
+
     def close(self) -> None:
         self._socket.close()
 
@@ -108,15 +117,7 @@ class Login:
         self.is_preparing = False
         self.locked = asyncio.Event()
         self.released = asyncio.Event()
-        self._task = asyncio.create_task(self._serve())
-
-    async def _serve(self) -> None:
-        loop = asyncio.get_running_loop()
-        self.peer._socket.setblocking(False)
-        while data := await loop.sock_recv(self.peer._socket, 65536):
-            for message in self.peer._decoder.feed(data):
-                if message.kind is Kind.CALL:
-                    self._answer(message)
+        self._task = asyncio.create_task(self.peer.serve(self._answer))
 
     def _answer(self, call: Message) -> None:
         match call.member:

@@ -71,7 +71,7 @@ class PodNode:
         self.store = await self._stack.enter_async_context(Store(self.folder / "edge.db"))
         self.uplink = FakeUplink(self.cloud.answer)
         self.runtime: Runtime = self.home.adapter(boot=boot)
-        cgroups = PodCgroups(self.settings.tailored_kubelet_config, room={"cpu": 2000, "memory": 1 << 30})
+        self.cgroups = cgroups = PodCgroups(self.settings.tailored_kubelet_config, room={"cpu": 2000, "memory": 1 << 30})
         host = Host(NODE, 1 << 30, lambda: ("127.0.0.1",), lambda: {"cpu": "2", "memory": "1Gi"})
         self._materials = materials = PodMaterials(
             self.settings, host, objects=self.store, uplink=self.uplink, events=self.events, cgroups=cgroups
@@ -99,6 +99,8 @@ class PodNode:
     async def close(self) -> None:
         await self.stop()
         await asyncio.to_thread(self.home.sweep)
+        if self.settings.tailored_kubelet_config.cgroup_driver == "systemd":
+            await self.cgroups.dissolve()
         remove_cgroups(self.cgroup)
         shutil.rmtree(self.folder, ignore_errors=True)
 

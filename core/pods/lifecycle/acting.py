@@ -117,7 +117,7 @@ class Acts:
             return
         self._is_stale = False
         try:
-            self._means.cgroups.ensure(pod)
+            await self._means.cgroups.ensure(pod)
             await self._means.materials.mount(pod)
         except VolumesNotReady as error:
             self._means.events.pod(pod, "Warning", "FailedMount", str(error))

@@ -70,8 +70,9 @@ class Tidying:
                 logger.warning("pods.leftovers.stay uid=%s reason=%s; tried again in a minute", uid, error)
 
     async def _cgroups(self) -> None:
-        for uid in set(self._means.cgroups.leftovers()) - self._known():
-            self._means.cgroups.remove(uid)
+        for uid in self._means.cgroups.leftovers():
+            if uid not in self._known():
+                await self._means.cgroups.remove(uid)
 
 
 def _pod_of(namespace: str, name: str, uid: str) -> Pod:

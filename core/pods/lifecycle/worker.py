@@ -347,7 +347,7 @@ class PodWorker:
     async def _clean(self) -> None:
         if not self.is_cleaned:
             await self._means.materials.unmount(self.pod.uid)
-            self._means.cgroups.remove(self.pod.uid)
+            await self._means.cgroups.remove(self.pod.uid)
             self.is_cleaned = True
             self._keeper.told(self)
 

@@ -38,12 +38,14 @@ def quota_of(cpu_millis: int, period: int = PERIOD) -> int:
 
 
 class PodLimits(NamedTuple):
-    """What a pod's own cgroup is set to; 0 means no limit. `hugepages` are bytes by the size's name in cgroup files (2MB, 1GB)."""
+    """What the cgroup of a pod, or of many, is set to; 0 means no limit. `hugepages` are bytes by the size's name in cgroup files (2MB,
+    1GB); `tasks_limit` is of processes and threads."""
 
     cpu_shares: int
     cpu_quota: int
     memory_limit: int
     hugepages: Mapping[str, int]
+    tasks_limit: int = 0
 
 
 def container_resources(pod: Pod, container: Container, *, memory_capacity: int, unified: bool) -> Resources:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
@@ -12,30 +12,41 @@ from pinnace.core.base.pod import Pod
 from pinnace.core.base.settings.edged import KubeletSettings
 from pinnace.core.pods.ports import SpecRefused
 from pinnace.core.pods.rules.qos import QosClass, qos_class
-from pinnace.core.pods.rules.resources import LEAST_SHARES, PERIOD, PodLimits, pod_limits, shares_of, tier_shares, weight_of
+from pinnace.core.pods.rules.resources import PERIOD, PodLimits, pod_limits, shares_of, tier_shares, weight_of
+from pinnace.core.pods.rules.slices import slice_properties
+from pinnace.core.pods.upkeep.dbuswire import DbusFailed
 from pinnace.core.pods.upkeep.hierarchies import Hierarchies
+from pinnace.core.pods.upkeep.slices import Slices
 
 logger = logging.getLogger(__name__)
 
 _ALL: Final = "kubepods"
 _POD: Final = "pod"
+_FAILED: Final = "FailedCreatePodContainer"
 _TIERS: Final = {QosClass.GUARANTEED: (), QosClass.BURSTABLE: ("burstable",), QosClass.BEST_EFFORT: ("besteffort",)}
 
 
 class PodCgroups:
     """Implements ports.Cgroups below the configured cgroupRoot; nothing outside of `kubepods` in it is touched.
 
-    `room` is what all pods together may have (rules/allocatable.unreserved). With the systemd driver cgroups have the names of slices,
-    which systemd takes over when the runtime asks for a scope in one.
+    `room` is what all pods together may have (rules/allocatable.unreserved). With the systemd driver cgroups have the names of slices, and
+    `slices` makes and limits them: what systemd was not told of is gone when a runtime asks it for the first scope in a slice.
     """
 
-    def __init__(self, settings: KubeletSettings, *, room: Mapping[str, int], hierarchies: Hierarchies | None = None) -> None:
+    def __init__(
+        self, settings: KubeletSettings, *, room: Mapping[str, int], hierarchies: Hierarchies | None = None, slices: Slices | None = None
+    ) -> None:
+        is_systemd = settings.cgroup_driver == "systemd"
         self._tree = hierarchies or Hierarchies()
-        self._names = _Slices(settings.cgroup_root) if settings.cgroup_driver == "systemd" else _Paths(settings.cgroup_root)
-        self._pids_limit = settings.pod_pids_limit
+        self._names = _Slices(settings.cgroup_root) if is_systemd else _Paths(settings.cgroup_root)
+        self._systemd = (slices or Slices()) if is_systemd else None
+        self._tasks_limit = max(settings.pod_pids_limit, 0)
         self._room = room
-        self._pods: dict[str, tuple[Pod, PodLimits]] = {}
-        self._is_ready = False
+        self._pods: dict[str, Pod] = {}
+        self._held: dict[str, PodLimits] = {}
+        """What a path was limited to."""
+        self._lock = asyncio.Lock()
+        """For the tiers, which all pods change."""
         self._lacking: set[str] = set()
 
     @property
@@ -50,32 +61,35 @@ class PodCgroups:
     def parent(self, pod: Pod) -> str:
         return f"/{self._names.path(*_TIERS[_tier(pod)], _POD + pod.uid)}"
 
-    def ensure(self, pod: Pod) -> None:
+    async def ensure(self, pod: Pod) -> None:
         try:
-            limits = pod_limits(pod)
-            known = self._pods.get(pod.uid)
-            path = self._names.path(*_TIERS[_tier(pod)], _POD + pod.uid)
-            if known is not None and known[1] == limits and self._exists(path):
-                return
-            self._ensure_tiers()
-            self._tree.make(path)
-            self._limit(path, limits, self._pids_limit)
+            limits = pod_limits(pod)._replace(tasks_limit=self._tasks_limit)
+            async with self._lock:
+                await self._hold({**self._tiers({**self._pods, pod.uid: pod}), self.parent(pod)[1:]: limits})
+                self._pods[pod.uid] = pod
+        except DbusFailed as error:
+            told = "see that dbus and systemd run (systemctl status dbus), or choose cgroupDriver cgroupfs"
+            raise SpecRefused(f"systemd could not be told of the pod's limits: {error}; {told}", reason=_FAILED) from error
         except (OSError, ValueError) as error:
-            raise SpecRefused(f"the pod's cgroup cannot be made: {error}", reason="FailedCreatePodContainer") from error
-        self._pods[pod.uid] = (pod, limits)
-        self._share()
+            raise SpecRefused(f"the pod's cgroup cannot be made: {error}", reason=_FAILED) from error
 
-    def remove(self, pod_uid: str) -> None:
-        """What is not gone at once, because a process has not ended yet, stays among the leftovers."""
-        self._pods.pop(pod_uid, None)
+    async def remove(self, pod_uid: str) -> None:
+        """What is not gone at once, because a process has not ended yet or systemd does not answer, stays among the leftovers."""
+        known = self._pods.pop(pod_uid, None)
         for tier in _TIERS.values():
-            self._tree.remove(self._names.path(*tier, _POD + pod_uid))
-        self._share()
+            await self._remove(self._names.path(*tier, _POD + pod_uid))
+        if known is not None:
+            async with self._lock:
+                try:
+                    held = [each for each in self._held if self._exists(each)]
+                    await self._hold({path: limits for path, limits in self._tiers(self._pods).items() if path in held})
+                except (OSError, DbusFailed) as error:
+                    logger.warning("pods.cgroup.not-shared reason=%s; the shares of pods are those of before", error)
 
-    def dissolve(self) -> None:
+    async def dissolve(self) -> None:
         """Remove the tiers too, when no pod is to run here any more."""
         for tier in sorted(_TIERS.values(), key=len, reverse=True):
-            self._tree.remove(self._names.path(*tier))
+            await self._remove(self._names.path(*tier))
 
     def leftovers(self) -> Collection[str]:
         return {uid for tier in _TIERS.values() for uid in self._names.uids(self._tree.children(self._names.path(*tier)), tier)}
@@ -97,35 +111,60 @@ class PodCgroups:
 
     def _paths(self, pod_uid: str) -> Iterator[str]:
         known = self._pods.get(pod_uid)
-        for tier in (_TIERS[_tier(known[0])],) if known else _TIERS.values():
+        for tier in (_TIERS[_tier(known)],) if known else _TIERS.values():
             yield self._names.path(*tier, _POD + pod_uid)
+
+    async def _remove(self, path: str) -> None:
+        was_held = self._held.pop(path, None) is not None
+        if self._systemd is not None and (was_held or self._is_anywhere(path)):
+            self._tree.kill(path)  # systemd would give what is in it 90 s
+            try:
+                await self._systemd.stop(_unit(path))
+            except DbusFailed as error:
+                logger.warning("pods.cgroup.not-removed slice=%s reason=%s; it is tried again", _unit(path), error)
+                return
+        self._tree.remove(path)
+
+    def _is_anywhere(self, path: str) -> bool:
+        return any((root / path).is_dir() for root in self._tree.roots)
 
     def _exists(self, path: str) -> bool:
         folders = [self._tree.folder(each, path) for each in ("memory", "cpu", "pids")]
         return all(each.is_dir() for each in folders if each is not None)
 
-    def _ensure_tiers(self) -> None:
-        if self._is_ready and self._exists(self._names.path()):
-            return
-        for tier in _TIERS.values():
-            self._tree.make(self._names.path(*tier))
-        self._set_shares(self._names.path(), shares_of(self._room.get("cpu", 0)))
-        self._set_memory(self._names.path(), self._room.get("memory", 0))
-        self._set_shares(self._names.path("besteffort"), LEAST_SHARES)
-        self._is_ready = True
+    def _tiers(self, pods: Mapping[str, Pod]) -> dict[str, PodLimits]:
+        """The cgroups above those of pods: all have the room there is, Burstable ones count as much as they request together."""
+        return {
+            self._names.path(): PodLimits(shares_of(self._room.get("cpu", 0)), 0, self._room.get("memory", 0), {}),
+            **{
+                self._names.path(*_TIERS[each]): PodLimits(tier_shares(pods.values(), each), 0, 0, {})
+                for each in (QosClass.BURSTABLE, QosClass.BEST_EFFORT)
+            },
+        }
 
-    def _share(self) -> None:
-        """The tier of Burstable pods counts as much as they request together."""
-        shares = tier_shares([pod for pod, _ in self._pods.values()], QosClass.BURSTABLE)
-        with contextlib.suppress(OSError):
-            self._set_shares(self._names.path("burstable"), shares)
+    async def _hold(self, wanted: Mapping[str, PodLimits]) -> None:
+        """Have these cgroups, those above first, with these limits. Raises OSError, DbusFailed."""
+        changed = {path: limits for path, limits in wanted.items() if self._held.get(path) != limits or not self._exists(path)}
+        if self._systemd is not None and changed:
+            unified = self._tree.is_unified
+            await self._systemd.hold({_unit(path): slice_properties(limits, unified=unified) for path, limits in changed.items()})
+        for path, limits in changed.items():
+            if self._systemd is None:
+                self._tree.make(path)
+                self._limit(path, limits)
+            elif limits.hugepages:
+                self._tree.make(path)  # systemd knows nothing of them
+            self._limit_huge_pages(path, limits)
+            self._held[path] = limits
 
-    def _limit(self, path: str, limits: PodLimits, pids: int) -> None:
+    def _limit(self, path: str, limits: PodLimits) -> None:
         self._set_shares(path, limits.cpu_shares)
         self._set_quota(path, limits.cpu_quota)
         self._set_memory(path, limits.memory_limit)
-        if pids > 0:
-            self._set("pids", path, "pids.max", str(pids))
+        if limits.tasks_limit:
+            self._set("pids", path, "pids.max", str(limits.tasks_limit))
+
+    def _limit_huge_pages(self, path: str, limits: PodLimits) -> None:
         for size, most in limits.hugepages.items():
             self._set("hugetlb", path, f"hugetlb.{size}.{'max' if self._tree.is_unified else 'limit_in_bytes'}", str(most))
 
@@ -186,6 +225,10 @@ class _Slices:
         start = "-".join((_ALL, *tier, _POD))
         found = (name.removesuffix(".slice") for name in names if name.startswith(start))
         return {name.removeprefix(start).replace("_", "-") for name in found}
+
+
+def _unit(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def _checked(root: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from pinnace.core.pods.upkeep.dbuswire import DbusFailed, Decoder, Kind, Message, encode
+from pinnace.core.pods.upkeep.dbuswire import DbusFailed, Decoder, Kind, Message, encode, types_of
 
 SYSTEM_BUS: Final = Path("/run/dbus/system_bus_socket")
 CALL_SECONDS: Final = 25.0
@@ -141,7 +141,7 @@ class MessageBus:
         if waiting is not None and not waiting.done():
             body = [
                 fds[value] if kind == "h" and value < len(fds) else value
-                for kind, value in zip(message.signature, message.body, strict=False)
+                for kind, value in zip(types_of(message.signature), message.body, strict=False)
             ]
             waiting.set_result(replace(message, body=tuple(body)))
             return
@@ -172,7 +172,7 @@ class MessageBus:
 def _forget(answer: asyncio.Future[Message]) -> None:
     """Nobody waits for it any more: what it brought is let go."""
     if answer.done() and not answer.cancelled() and answer.exception() is None:
-        for kind, value in zip(answer.result().signature, answer.result().body, strict=False):
+        for kind, value in zip(types_of(answer.result().signature), answer.result().body, strict=False):
             if kind == "h":
                 os.close(value)
     answer.cancel()

@@ -1,13 +1,12 @@
-"""D-Bus messages as bytes, as far as talking with logind takes (D-Bus specification, message protocol). Pure: no socket.
+"""D-Bus messages as bytes (D-Bus specification, message protocol). Pure: no socket.
 
-Values of the types s o g u i b t h and v travel; a message with others in its body is read with an empty one.
+A value is a number, a text or a bool; an array is a list, a struct a tuple, an entry of a dictionary a pair. A variant is sent as a pair of
+its type and its value, and read as the value alone.
 """
 
 from __future__ import annotations
 
-import contextlib
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
@@ -16,7 +15,11 @@ from pinnace.core.base.errors import PinnaceError
 
 _BOUND: Final = 1 << 20
 """A message that claims to be larger is none of those we ask for; the specification allows 128 MiB."""
-_FIXED: Final = {"y": ("B", 1), "u": ("I", 4), "i": ("i", 4), "b": ("I", 4), "h": ("I", 4), "t": ("Q", 8), "x": ("q", 8), "q": ("H", 2)}
+_FIXED: Final = {
+    "y": ("B", 1), "n": ("h", 2), "q": ("H", 2), "b": ("I", 4), "h": ("I", 4), "i": ("i", 4), "u": ("I", 4),
+    "t": ("Q", 8), "x": ("q", 8), "d": ("d", 8),
+}  # fmt: skip
+_CLOSED: Final = {"(": ")", "{": "}"}
 _FIELD_TYPES: Final = {1: "o", 2: "s", 3: "s", 4: "s", 5: "u", 6: "s", 7: "s", 8: "g", 9: "u"}
 _ENDS: Final = {ord("l"): "<", ord("B"): ">"}
 
@@ -29,10 +32,6 @@ class DbusFailed(PinnaceError):
     def __init__(self, message: str, *, name: str = "") -> None:
         super().__init__(message)
         self.name = name
-
-
-class UnknownType(ValueError):
-    """A type we do not read."""
 
 
 class Kind(IntEnum):
@@ -56,7 +55,7 @@ class _Field(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`body` has one value for each type of `signature`; `fds` says how many descriptors travel beside it."""
+    """`body` has one value for each complete type of `signature`; `fds` says how many descriptors travel beside it."""
 
     kind: Kind
     serial: int = 0
@@ -92,12 +91,39 @@ def encode(message: Message) -> bytes:
             _put(head, "g", _FIELD_TYPES[number])
             _put(head, _FIELD_TYPES[number], value)
     body = bytearray()
-    for kind, value in zip(message.signature, message.body, strict=True):
+    for kind, value in zip(types_of(message.signature), message.body, strict=True):
         _put(body, kind, value)
     start = bytearray(struct.pack("<BBBBIII", ord("l"), message.kind, 0, 1, len(body), message.serial, len(head)))
     start += head
     _pad(start, 8)
     return bytes(start + body)
+
+
+def types_of(signature: str) -> list[str]:
+    """The complete types a signature is made of: "sa(sv)" is s and a(sv). Raises ValueError, IndexError."""
+    found, at = [], 0
+    while at < len(signature):
+        end = _behind(signature, at)
+        found.append(signature[at:end])
+        at = end
+    return found
+
+
+def _behind(signature: str, at: int) -> int:
+    """Where the complete type that begins at `at` ends."""
+    kind = signature[at]
+    if kind == "a":
+        return _behind(signature, at + 1)
+    if kind not in _CLOSED:
+        if kind not in _FIXED and kind not in "sogv":
+            raise ValueError(f"unknown type {kind!r}")
+        return at + 1
+    end = at + 1
+    while signature[end] != _CLOSED[kind]:
+        end = _behind(signature, end)
+    if end == at + 1:
+        raise ValueError("a struct of nothing")
+    return end + 1
 
 
 class Decoder:
@@ -142,11 +168,9 @@ def _decoded(data: bytes) -> Message:
         number = reader.value("y")
         fields[number] = reader.value(reader.value("g"))
     signature = str(fields.get(_Field.SIGNATURE, ""))
-    body: Sequence[Any] = ()
-    if body_size:
-        reader.at = len(data) - body_size
-        with contextlib.suppress(UnknownType):
-            body = [reader.value(each) for each in signature]
+    reader.at = len(data) - body_size
+    types = types_of(signature)
+    body = [reader.value(each) for each in types] if body_size else []
     return Message(
         Kind(data[1]),
         serial,
@@ -181,15 +205,32 @@ class _Reader:
             (number,) = struct.unpack_from(self._end + code, self._data, self.at)
             self.at += size
             return bool(number) if kind == "b" else number
-        match kind:
+        match kind[0]:
             case "g":
                 return self._text(self.value("y"))
             case "s" | "o":
                 return self._text(self.value("u"))
+            case "a":
+                return self._array(kind[1:])
+            case "(" | "{":
+                self.align(8)
+                return tuple(self.value(each) for each in types_of(kind[1:-1]))
             case "v":
-                return self.value(self.value("g"))
+                (inner,) = types_of(self.value("g"))
+                return self.value(inner)
             case _:
-                raise UnknownType(f"type {kind!r} is none of those we ask for")
+                raise ValueError(f"unknown type {kind!r}")
+
+    def _array(self, kind: str) -> list[Any]:
+        size = self.value("u")
+        self.align(_alignment(kind))
+        end = self.at + size
+        if end > len(self._data):
+            raise ValueError("an array beyond the message's end")
+        found = []
+        while self.at < end:
+            found.append(self.value(kind))
+        return found
 
     def _text(self, size: int) -> str:
         data = self._data[self.at : self.at + size]
@@ -205,19 +246,38 @@ def _put(data: bytearray, kind: str, value: Any) -> None:
         _pad(data, size)
         data += struct.pack(f"<{code}", value)
         return
-    match kind:
+    match kind[0]:
         case "g":
             data += bytes((len(value),)) + str(value).encode() + b"\0"
         case "s" | "o":
             text = str(value).encode()
             _put(data, "u", len(text))
             data += text + b"\0"
+        case "a":
+            _put(data, "u", 0)
+            at = len(data)
+            _pad(data, _alignment(kind[1:]))
+            start = len(data)
+            for each in value:
+                _put(data, kind[1:], each)
+            struct.pack_into("<I", data, at - 4, len(data) - start)
+        case "(" | "{":
+            _pad(data, 8)
+            for inner, each in zip(types_of(kind[1:-1]), value, strict=True):
+                _put(data, inner, each)
         case "v":
             inner, content = value
             _put(data, "g", inner)
             _put(data, inner, content)
         case _:
-            raise ValueError(f"type {kind!r} is none of those we send")
+            raise ValueError(f"unknown type {kind!r}")
+
+
+def _alignment(kind: str) -> int:
+    """Of a value of this type, in bytes."""
+    if kind in _FIXED:
+        return _FIXED[kind][1]
+    return {"g": 1, "v": 1, "s": 4, "o": 4, "a": 4, "(": 8, "{": 8}[kind[0]]
 
 
 def _pad(data: bytearray, to: int) -> None:

@@ -66,15 +66,16 @@ class Hierarchies:
                 found |= {each.name for each in entries if each.is_dir(follow_symlinks=False)}
         return found
 
+    def kill(self, path: str) -> None:
+        """End what runs in a cgroup and below."""
+        for root in self.roots:
+            if (root / path).is_dir():
+                self._kill(root / path)
+
     def remove(self, path: str) -> bool:
         """End what runs in a cgroup and below, and remove it. False when something has not ended yet: to be asked again."""
-        is_gone = True
-        for root in self.roots:
-            folder = root / path
-            if folder.is_dir():
-                self._kill(folder)
-                is_gone &= self._removed(folder)
-        return is_gone
+        self.kill(path)
+        return all([self._removed(root / path) for root in self.roots if (root / path).is_dir()])
 
     def _kill(self, folder: Path) -> None:
         kill = folder / "cgroup.kill"

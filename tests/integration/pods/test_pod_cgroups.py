@@ -52,14 +52,14 @@ def value(controller: str, path: str, v1: str, v2: str) -> str:
     return tree.read(controller, path, v2 if tree.is_unified else v1).strip()
 
 
-def test_limits_of_pods_and_tiers(root: str) -> None:
+async def test_limits_of_pods_and_tiers(root: str) -> None:
     made = cgroups(root, pod_pids_limit=50)
     burstable, guaranteed, best = pod("b-1", **BURSTABLE), pod("g-1", **GUARANTEED), pod("e-1")
     assert made.parent(burstable) == f"/{root}/kubepods/burstable/podb-1"
     assert made.parent(guaranteed) == f"/{root}/kubepods/podg-1"
     assert made.parent(best) == f"/{root}/kubepods/besteffort/pode-1"
     for each in (burstable, guaranteed, best):
-        made.ensure(each)
+        await made.ensure(each)
     at = made.parent(burstable)[1:]
     assert value("memory", at, "memory.limit_in_bytes", "memory.max") == str(64 << 20)
     assert value("cpu", at, "cpu.shares", "cpu.weight") in ("512", "20")
@@ -72,21 +72,21 @@ def test_limits_of_pods_and_tiers(root: str) -> None:
     assert set(made.leftovers()) == {"b-1", "g-1", "e-1"}
 
 
-def test_another_agent_finds_and_removes_what_the_former_left(root: str) -> None:
-    cgroups(root).ensure(pod("left", **BURSTABLE))
+async def test_another_agent_finds_and_removes_what_the_former_left(root: str) -> None:
+    await cgroups(root).ensure(pod("left", **BURSTABLE))
     after = cgroups(root)
     assert set(after.leftovers()) == {"left"}
-    after.ensure(pod("left", **BURSTABLE))
-    after.remove("left")
+    await after.ensure(pod("left", **BURSTABLE))
+    await after.remove("left")
     assert not after.leftovers()
-    after.remove("left")
+    await after.remove("left")
 
 
-def test_a_tree_that_somebody_removed_is_made_again(root: str) -> None:
+async def test_a_tree_that_somebody_removed_is_made_again(root: str) -> None:
     made = cgroups(root)
-    made.ensure(pod("p", **GUARANTEED))
+    await made.ensure(pod("p", **GUARANTEED))
     Hierarchies().remove(f"{root}/kubepods")
-    made.ensure(pod("p", **GUARANTEED))
+    await made.ensure(pod("p", **GUARANTEED))
     assert value("memory", f"{root}/kubepods/podp", "memory.limit_in_bytes", "memory.max") == str(32 << 20)
 
 
@@ -102,9 +102,9 @@ def stray(folders: list[Path]) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def test_strays_are_ended_and_counted(root: str) -> None:
+async def test_strays_are_ended_and_counted(root: str) -> None:
     made, web = cgroups(root), pod("web", **BURSTABLE)
-    made.ensure(web)
+    await made.ensure(web)
     path = made.parent(web)[1:]
     folders = sorted({folder for each in ("memory", "pids") if (folder := Hierarchies().folder(each, path)) is not None})
     for each in folders:
@@ -112,10 +112,10 @@ def test_strays_are_ended_and_counted(root: str) -> None:
     with stray([each / "container" for each in folders]) as process:
         assert made.tasks("web") == 1
         assert made.working_set("web") >= 0
-        made.remove("web")
+        await made.remove("web")
         assert process.wait(timeout=10) == -9
     for _ in range(500):
-        made.remove("web")
+        await made.remove("web")
         if not made.leftovers():
             break
         subprocess.run(["sleep", "0.01"], check=False)
@@ -123,9 +123,9 @@ def test_strays_are_ended_and_counted(root: str) -> None:
     assert made.tasks("web") == made.working_set("web") == 0
 
 
-def test_memory_in_use_is_seen(root: str) -> None:
+async def test_memory_in_use_is_seen(root: str) -> None:
     made, web = cgroups(root), pod("web", **BURSTABLE)
-    made.ensure(web)
+    await made.ensure(web)
     folder = Hierarchies().folder("memory", made.parent(web)[1:])
     assert folder is not None
     (folder / "container").mkdir()
@@ -155,10 +155,10 @@ def test_a_v2_hierarchy_is_delegated_and_cleared(root: str) -> None:
     assert tree.children(root) == set()
 
 
-def test_a_limit_the_kernel_refuses_is_the_pod_s_trouble(root: str) -> None:
+async def test_a_limit_the_kernel_refuses_is_the_pod_s_trouble(root: str) -> None:
     made = cgroups(root)
     with pytest.raises(SpecRefused) as refused:
-        made.ensure(pod("bad", limits={"cpu": "many"}))
+        await made.ensure(pod("bad", limits={"cpu": "many"}))
     assert refused.value.reason == "FailedCreatePodContainer"
     assert not made.leftovers()
 
