@@ -22,8 +22,12 @@ class LifecycleHooks:
         self._clock = clock or LoopClock()
 
     async def run(self, pod: Pod, container: Container, handler: Object, container_id: str, pod_ip: str, *, timeout_seconds: float) -> None:
-        if (sleep := handler.get("sleep")) is not None:
-            await self._clock.sleep(min(float(sleep.get("seconds") or 0), timeout_seconds))
+        try:
+            pause = None if handler.get("sleep") is None else float(handler["sleep"].get("seconds") or 0)
+        except (AttributeError, TypeError, ValueError) as error:  # nothing that a hook is may keep its container from ending
+            raise HookFailed(f"invalid handler: {error}") from error
+        if pause is not None:
+            await self._clock.sleep(min(pause, timeout_seconds))
             return
         method = next((each for each in _METHODS if handler.get(each) is not None), None)
         if method is None:

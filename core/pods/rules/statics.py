@@ -10,9 +10,10 @@ from typing import Any, Final
 import orjson
 
 from pinnace.core.base.contract.keys import NODE_NAME, NodeName
-from pinnace.core.base.pod import CONFIG_HASH, CONFIG_SEEN, CONFIG_SOURCE, DEFAULT_GRACE_SECONDS, Object, Pod
+from pinnace.core.base.pod import CONFIG_HASH, CONFIG_SEEN, CONFIG_SOURCE, DEFAULT_GRACE_SECONDS, Object, Pod, RestartPolicy
 
 _CONTAINER_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_UID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
 _PROBES: Final = ("startupProbe", "livenessProbe", "readinessProbe")
 _PROBE_DEFAULTS: Final = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}
 _FILE_MODE: Final = 0o644
@@ -32,6 +33,11 @@ def static_pod(body: Any, *, source: str, node: NodeName, seen: str) -> Pod:
     name = metadata.get("name")
     if not isinstance(name, str) or not NODE_NAME.fullmatch(name):
         raise ValueError(f"metadata.name: expected lower-case letters, digits, '-' and '.', not {name!r}")
+    for field, form in (("namespace", NODE_NAME), ("uid", _UID)):
+        value = metadata.get(field)
+        if value is not None and (not isinstance(value, str) or not form.fullmatch(value)):
+            raise ValueError(f"metadata.{field}: expected letters, digits, '-' and '.', not {value!r}")
+    _check_life(spec)
     _check_containers(spec)
     uid = metadata.get("uid") or _hash(node, source, body)
     annotations = {**(metadata.get("annotations") or {}), CONFIG_SOURCE: "file", CONFIG_HASH: uid, CONFIG_SEEN: seen}
@@ -83,6 +89,17 @@ def _add_to_container(container: Object, *, on_host: bool) -> None:
                 probe["httpGet"].setdefault("scheme", "HTTP")
 
 
+def _check_life(spec: Object) -> None:
+    """What the end of a pod is made of: a pod that could be started and not ended would be there for ever."""
+    for field in ("terminationGracePeriodSeconds", "activeDeadlineSeconds", "priority"):
+        value = spec.get(field)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or (value < 0 and field != "priority")):
+            raise ValueError(f"spec.{field}: expected a whole number, not {value!r}")
+    policies = [each.value for each in RestartPolicy]
+    if spec.get("restartPolicy", policies[0]) not in policies:
+        raise ValueError(f"spec.restartPolicy: expected {', '.join(policies)}, not {spec['restartPolicy']!r}")
+
+
 def _check_containers(spec: Object) -> None:
     names = set()
     if not isinstance(spec.get("containers"), list) or not spec["containers"]:
@@ -94,6 +111,11 @@ def _check_containers(spec: Object) -> None:
                 raise ValueError(f"spec.{field}: each needs a name of its own of lower-case letters, digits and '-', not {name!r}")
             if not isinstance(each.get("image"), str) or not each["image"]:
                 raise ValueError(f"spec.{field}: {name} needs an image")
+            for hook, handler in _part(each, "lifecycle").items() if each.get("lifecycle") else ():
+                if not isinstance(handler, dict) or not all(isinstance(action, dict) for action in handler.values()):
+                    raise ValueError(
+                        f"spec.{field}: {name}: lifecycle.{hook}: expected one of exec, httpGet, tcpSocket, sleep with its fields"
+                    )
             names.add(name)
 
 

@@ -68,8 +68,8 @@ class StaticPods:
                 return  # pods of files that cannot be read now may be running: who does not know them must not end them
         pods = self._distinct()
         if self._told is None or pods != self._told:
-            self._told = pods
             self._tell(pods)
+            self._told = pods
 
     def _distinct(self) -> list[Pod]:
         pods: dict[str, Pod] = {}

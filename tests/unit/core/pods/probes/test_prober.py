@@ -189,6 +189,10 @@ async def test_hooks(stage: Stage) -> None:
         await run({"tcpSocket": {"port": 1}})
     with pytest.raises(HookFailed, match="expected one of"):
         await run({})
+    broken: list[Any] = ["bye", {"sleep": 5}, {"sleep": {"seconds": "long"}}, {"exec": "bye"}]
+    for handler in broken:
+        with pytest.raises(HookFailed):
+            await run(handler)
 
 
 async def test_a_hook_that_sleeps_does_so_within_its_time(stage: Stage) -> None:

@@ -89,6 +89,17 @@ def test_pull_policy(image: str, policy: str) -> None:
         (body(containers=[{"name": "a"}]), "a needs an image"),
         (body(containers=["a"]), "a name of its own"),
         (body(initContainers=[{"name": "app", "image": "x"}]), "a name of its own"),
+        ({**body(), "metadata": {"name": "web", "namespace": 12}}, "metadata.namespace"),
+        ({**body(), "metadata": {"name": "web", "uid": "../x"}}, "metadata.uid"),
+        (body(terminationGracePeriodSeconds="soon"), "terminationGracePeriodSeconds: expected a whole number"),
+        (body(terminationGracePeriodSeconds=-1), "terminationGracePeriodSeconds"),
+        (body(activeDeadlineSeconds=1.5), "activeDeadlineSeconds"),
+        (body(priority="high"), "priority"),
+        (body(restartPolicy="always"), "restartPolicy: expected Always, OnFailure, Never"),
+        (body(containers=[{"name": "a", "image": "x", "lifecycle": {"preStop": "bye"}}]), "a: lifecycle.preStop"),
+        (body(containers=[{"name": "a", "image": "x", "lifecycle": {"preStop": {"sleep": 5}}}]), "a: lifecycle.preStop"),
+        (body(containers=[{"name": "a", "image": "x", "lifecycle": []}, {"name": "b"}]), "b needs an image"),
+        (body(containers=[{"name": "a", "image": "x", "lifecycle": "bye"}]), "lifecycle: expected a mapping"),
     ],
 )
 def test_what_is_wrong_is_said(content: Any, says: str) -> None:

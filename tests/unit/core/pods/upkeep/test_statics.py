@@ -130,3 +130,17 @@ async def test_what_is_no_folder_holds_no_pods(tmp_path: Path) -> None:
     stage = Stage(tmp_path / "manifests")
     await stage.statics.look()
     assert stage.told == [[]]
+
+
+async def test_what_could_not_be_told_is_told_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.write("web.yaml")
+
+    def refuse(pods: Sequence[Pod]) -> None:
+        raise RuntimeError("not now")
+
+    monkeypatch.setattr(stage.statics, "_tell", refuse)
+    with pytest.raises(RuntimeError):
+        await stage.statics.look()
+    monkeypatch.undo()
+    await stage.statics.look()
+    assert stage.told == [["web-pi"]]
