@@ -50,8 +50,10 @@ class PullQueue:
         self._silent_until: dict[str, float] = {}
 
     @contextlib.asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        async with self._lock or contextlib.nullcontext():
+    async def turn(self, *, has_local: bool) -> AsyncIterator[None]:
+        """What a local image may stand in for waits for nobody: the one before may be waiting for a registry that is away."""
+        lock = None if has_local and self._local_when_offline else self._lock
+        async with lock or contextlib.nullcontext():
             yield
 
     def is_silent(self, image: str) -> bool:
@@ -162,7 +164,7 @@ class PodImages:
         image, clock = container.image, self._queue.clock
         asked_at = clock.now()
         try:
-            async with self._queue.turn():
+            async with self._queue.turn(has_local=local is not None):
                 if local is not None and self._queue.is_silent(image):
                     self._take_local(pod, container, "its registry did not answer a moment ago")
                     self._fresh[container.name] = local

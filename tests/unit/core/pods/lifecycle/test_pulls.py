@@ -131,6 +131,18 @@ async def test_silence_counts_as_unreachable_soon_when_offline(world: PodWorld) 
     assert world.runtime.images.under_way == 0
 
 
+async def test_a_pull_that_hangs_holds_up_nobody_who_has_a_local_image(world: PodWorld) -> None:
+    world.uplink.disconnect()
+    world.runtime.images.gate = asyncio.Event()
+    await world.objects.apply(
+        [world.cloud.write(pod("stuck", containers=main(image="far:1"))), world.cloud.write(pod(containers=main("Always")))]
+    )
+    await world.restart(online=False)
+    await world.advance(3)
+    assert world.runtime.images.under_way == 1
+    assert world.status()["phase"] == "Running"
+
+
 async def test_an_imported_image_satisfies_always(world: PodWorld) -> None:
     world.runtime.images.add("app:1", is_pinned=True)
     await world.apply(pod(containers=main("Always")))
