@@ -64,9 +64,11 @@ class PodCgroups:
     async def ensure(self, pod: Pod) -> None:
         try:
             limits = pod_limits(pod)._replace(tasks_limit=self._tasks_limit)
-            async with self._lock:
-                await self._hold({**self._tiers({**self._pods, pod.uid: pod}), self.parent(pod)[1:]: limits})
-                self._pods[pod.uid] = pod
+            path = self.parent(pod)[1:]
+            if not self._is_held(path, limits):
+                async with self._lock:
+                    await self._hold({**self._tiers({**self._pods, pod.uid: pod}), path: limits})
+                    self._pods[pod.uid] = pod
         except DbusFailed as error:
             told = "see that dbus and systemd run (systemctl status dbus), or choose cgroupDriver cgroupfs"
             raise SpecRefused(f"systemd could not be told of the pod's limits: {error}; {told}", reason=_FAILED) from error
@@ -142,9 +144,12 @@ class PodCgroups:
             },
         }
 
+    def _is_held(self, path: str, limits: PodLimits) -> bool:
+        return self._held.get(path) == limits and self._exists(path)
+
     async def _hold(self, wanted: Mapping[str, PodLimits]) -> None:
         """Have these cgroups, those above first, with these limits. Raises OSError, DbusFailed."""
-        changed = {path: limits for path, limits in wanted.items() if self._held.get(path) != limits or not self._exists(path)}
+        changed = {path: limits for path, limits in wanted.items() if not self._is_held(path, limits)}
         if self._systemd is not None and changed:
             unified = self._tree.is_unified
             await self._systemd.hold({_unit(path): slice_properties(limits, unified=unified) for path, limits in changed.items()})
