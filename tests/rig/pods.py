@@ -103,7 +103,7 @@ class FakePodCloud:
                 if body is None:
                     return self._fail(envelope, "NotFound", 404)
                 if content["metadata"]["uid"] != body["metadata"]["uid"]:
-                    return self._fail(envelope, "Invalid", 422)
+                    return self._fail(envelope, "Invalid", 422, f'Pod "{name}" is invalid: metadata.uid: Invalid value: field is immutable')
                 change = self.write({**body, "status": _merged(body.get("status") or {}, content["status"])})
                 if self.echoes:
                     self.downlink.append(change)
@@ -127,8 +127,8 @@ class FakePodCloud:
         raise AssertionError(f"unexpected request {envelope.operation} {envelope.resource}")
 
     @staticmethod
-    def _fail(envelope: Envelope, reason: str, code: int) -> Envelope:
-        status = {"status": "Failure", "message": f"{reason}!", "reason": reason, "code": code}
+    def _fail(envelope: Envelope, reason: str, code: int, message: str = "") -> Envelope:
+        status = {"status": "Failure", "message": message or f"{reason}!", "reason": reason, "code": code}
         return reply(envelope, {"Object": {}, "Err": {"ErrStatus": status}}, group="resource")
 
 

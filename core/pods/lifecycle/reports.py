@@ -42,13 +42,18 @@ class _Report:
         """The API said that it has no such pod."""
         self.status: Object = {}
         self.sent: Object = {}
+        self.refused: Object = {}
+        """The patch that the API called invalid: only another one is worth a try."""
         self.wants_deletion = False
         self.deletion_at = 0.0
         self.deletion_waits = Backoff(*DELETE_SECONDS)
 
     @property
     def patch(self) -> Object | None:
-        return status_patch(self.uid, self.known, self.status, is_sure=self.is_sure) if self.status and not self.is_unknown else None
+        if not self.status or self.is_unknown:
+            return None
+        patch = status_patch(self.uid, self.known, self.status, is_sure=self.is_sure)
+        return patch if patch != self.refused else None
 
     def asks_deletion(self, now: float) -> bool:
         return self.wants_deletion and not self.is_unknown and self.known.get("phase") in TERMINAL and now >= self.deletion_at
@@ -156,10 +161,12 @@ class StatusReports:
             self._later.add(report.uid)
             logger.info("pods.status.not-sent pod=%s/%s reason=%s", report.namespace, report.name, error)
         except RemoteError as error:
-            if error.reason in ("NotFound", "Invalid", "Conflict"):
+            if _is_no_more(error):
                 report.is_unknown = True
                 logger.info("pods.status.dropped pod=%s/%s: the cloud has no such pod: %s", report.namespace, report.name, error)
             else:
+                if error.reason == "Invalid":
+                    report.refused = report.sent
                 self._later.add(report.uid)
                 logger.warning("pods.status.refused pod=%s/%s reason=%s", report.namespace, report.name, error)
         except Exception:  # one pod's report is not the others'
@@ -188,3 +195,9 @@ class StatusReports:
         message = new(Source.EDGED, Group.META, Operation.DELETE, f"{report.namespace}/pod/{report.name}", content)
         object_of(await self._uplink.request(message, timeout_seconds=_ANSWER_SECONDS))
         logger.info("pods.deletion.asked pod=%s/%s", report.namespace, report.name)
+
+
+def _is_no_more(error: RemoteError) -> bool:
+    """Whether the API says that there is no such pod, or that its name is another one's now: then the error is about the uid. Any other
+    Conflict is somebody else's write at the same time."""
+    return error.reason == "NotFound" or (error.reason in ("Invalid", "Conflict") and "uid" in str(error).lower())

@@ -11,6 +11,7 @@ from rig.pods import NODE, PodWorld, break_link, pod, static_pod
 
 from pinnace.core.base.contract.envelopes import load_body, reply
 from pinnace.core.base.contract.keys import ResourceKey
+from pinnace.core.base.errors import RemoteError
 from pinnace.core.base.ports import ObjectChange
 from pinnace.core.base.runtime import ContainerState
 from pinnace.ext.records import Envelope
@@ -193,6 +194,31 @@ async def test_a_refused_status_is_tried_again(world: PodWorld) -> None:
     await world.apply(pod())
     await world.advance(31)
     assert world.api()["phase"] == "Running"
+
+
+async def test_a_write_at_the_same_time_is_no_other_pod(world: PodWorld) -> None:
+    modified = "the object has been modified; please apply your changes to the latest version and try again"
+    world.cloud.refuse = lambda _: RemoteError(f'Operation cannot be fulfilled on pods "web": {modified}', reason="Conflict", code=409)
+    await world.apply(pod())
+    world.cloud.refuse = lambda _: None
+    await world.advance(11)
+    assert world.api()["phase"] == "Running"
+
+
+async def test_a_status_that_is_invalid_waits_for_a_better_one(world: PodWorld, caplog: pytest.LogCaptureFixture) -> None:
+    invalid = RemoteError('Pod "web" is invalid: status.podIPs: Invalid value: "x"', reason="Invalid", code=422)
+    await world.apply(pod())
+    world.cloud.refuse = lambda envelope: invalid if "137" in str(load_body(envelope)) else None
+    world.exit("main", 137)
+    await world.advance(1)
+    count = len(asked(world, "patch"))
+    await world.advance(60)
+    assert len(asked(world, "patch")) == count, "the same is not sent again"
+    assert "pods.status.refused" in caplog.text
+    world.cloud.refuse = lambda _: None
+    world.exit("main", 1)
+    await world.advance(1)
+    assert world.api()["containerStatuses"][0]["restartCount"] == 1
 
 
 async def test_what_somebody_else_wrote_is_put_right(world: PodWorld) -> None:
