@@ -130,6 +130,8 @@ def test_names_agree() -> None:
     for service in (only("Service"), only("Service", "cloudcore-nodes")):
         assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
         assert {each["targetPort"] for each in service["spec"]["ports"]} <= ports.keys()
+    doors = {each["targetPort"]: each["port"] for each in only("Service", "cloudcore-nodes")["spec"]["ports"]}
+    assert doors == {name: ports[name] for name in ("hub", "bootstrap", "streams", "tunnel")}, "as nodes and the record name them"
     assert pod["spec"]["serviceAccountName"] == "cloudcore"
     assert pod["spec"]["volumes"][0]["configMap"]["name"] == "cloudcore"
     named = {right.name for right in rights() if right.resource == "customresourcedefinitions" and right.name}
