@@ -8,9 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from pinnace.cloud.standalone.controllers import daemons, podfacts, rollouts
-from pinnace.cloud.standalone.controllers.owning import Owning, owner_name
-from pinnace.cloud.standalone.controllers.replicasets import pod_of
-from pinnace.cloud.standalone.controllers.rounds import Rounds
+from pinnace.cloud.standalone.controllers.controller import Controller, Key
 from pinnace.cloud.standalone.deletion import Deletion
 from pinnace.cloud.standalone.objects import Objects, equal
 from pinnace.cloud.standalone.state import Change, Object, Table
@@ -18,46 +16,28 @@ from pinnace.cloud.standalone.status import ApiError
 
 logger = logging.getLogger(__name__)
 
-Key = tuple[str, str]
 _GENERATION: Final = "deprecated.daemonset.template.generation"
 _FAILED_PAUSE: Final = 1.0
 """Seconds before a pod that failed is replaced, doubled for each in a row."""
 _LONGEST_PAUSE: Final = 300.0
 
 
-class DaemonSets:
+class DaemonSets(Controller):
     """The controller."""
 
     def __init__(self, objects: Objects, deletion: Deletion, *, wall: Callable[[], float] = time.time) -> None:
-        self._own = Owning(objects, deletion, "daemonset-controller", wall=wall)
-        self._kind = self._own.kind("daemonsets", "apps")
-        self._pods = self._own.kind("pods")
+        super().__init__(objects, deletion, "daemonset-controller", "daemonsets", "apps", wall=wall)
         self._nodes = self._own.kind("nodes")
         self._revisions = self._own.kind("controllerrevisions", "apps")
         self._failed: dict[tuple[str, str, str], tuple[float, float]] = {}
-        self._rounds: Rounds[Key] = Rounds("daemonset", self._reconcile)
-        self._touch_all()
-        objects.state.subscribe_all(self._changed)
-
-    async def run(self) -> None:
-        await self._rounds.run()
-
-    def _touch_all(self, namespace: str | None = None) -> None:
-        for item in self._own.items(self._kind, namespace):
-            self._rounds.touch((item.namespace, item.name))
 
     def _changed(self, table: Table, change: Change) -> None:
         item, previous = change.item, change.previous
-        if table.resource == self._kind.table:
-            self._rounds.touch((item.namespace, item.name))
-        elif table.resource == self._nodes.table:
+        if table.resource == self._nodes.table:
             if previous is None or change.type == "DELETED" or _placing(item.decode()) != _placing(previous.decode()):
                 self._touch_all()
         elif table.resource in {self._pods.table, self._revisions.table}:
-            for each in owner_name((item, previous), self._kind):
-                self._rounds.touch(each)
-            if b'"controller":true' not in item.body and item.labels:
-                self._touch_all(item.namespace)
+            self._touch_owners(change)
 
     async def _reconcile(self, key: Key) -> float | None:
         namespace, name = key
@@ -99,23 +79,11 @@ class DaemonSets:
                 where = f"{pod['metadata']['namespace']}/{pod['metadata']['name']} on node {daemons.target_of(pod)}"
                 message = f"Found failed daemon pod {where}, will try to kill it"
                 await self._own.say(found, "FailedDaemonPod", message, is_warning=True)
-            if await self._own.delete(self._pods, pod):
-                await self._own.say(found, "SuccessfulDelete", f"Deleted pod: {pod['metadata']['name']}")
-        reference = podfacts.reference_to(found, self._kind)
+            await self._own.delete_pod(found, pod)
         generation = rollouts.annotations_of(found).get(_GENERATION) or str(found["metadata"].get("generation", 1))
-        created = []
-        try:
-            for node in made.create:
-                labels = {daemons.HASH_LABEL: short, daemons.GENERATION_LABEL: generation}
-                pod = pod_of(found, reference, daemons.template_for(found["spec"]["template"], node, labels))
-                created.append(await self._own.objects.create(self._pods, pod, found["metadata"]["namespace"]))
-        except ApiError as error:
-            await self._own.say(found, "FailedCreate", f"Error creating: {error.message}", is_warning=True)
-            return error, wait
-        finally:
-            for pod in created:
-                await self._own.say(found, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
-        return None, wait
+        labels = {daemons.HASH_LABEL: short, daemons.GENERATION_LABEL: generation}
+        templates = (daemons.template_for(found["spec"]["template"], node, labels) for node in made.create)
+        return await self._own.make_pods(found, self._kind, templates), wait
 
     def _pause(self, found: Object, pod: Object) -> float:
         """Seconds until a failed pod is replaced: one that fails again and again is replaced less and less often."""

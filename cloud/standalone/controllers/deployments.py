@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 
 from pinnace.cloud.standalone.controllers import podfacts, rollouts
-from pinnace.cloud.standalone.controllers.owning import Owning, owner_name
-from pinnace.cloud.standalone.controllers.rounds import Rounds
+from pinnace.cloud.standalone.controllers.controller import Controller, Key
+from pinnace.cloud.standalone.controllers.owning import owner_name
 from pinnace.cloud.standalone.deletion import Deletion
 from pinnace.cloud.standalone.objects import Objects, equal, now_text
 from pinnace.cloud.standalone.state import Change, Object, Table
@@ -19,37 +19,19 @@ from pinnace.cloud.standalone.status import ApiError
 
 logger = logging.getLogger(__name__)
 
-Key = tuple[str, str]
 
-
-class Deployments:
+class Deployments(Controller):
     """The controller."""
 
     def __init__(self, objects: Objects, deletion: Deletion, *, wall: Callable[[], float] = time.time) -> None:
-        self._own = Owning(objects, deletion, "deployment-controller", wall=wall)
-        self._kind = self._own.kind("deployments", "apps")
+        super().__init__(objects, deletion, "deployment-controller", "deployments", "apps", wall=wall)
         self._sets = self._own.kind("replicasets", "apps")
-        self._pods = self._own.kind("pods")
-        self._rounds: Rounds[Key] = Rounds("deployment", self._reconcile)
-        for item in self._own.items(self._kind):
-            self._rounds.touch((item.namespace, item.name))
-        objects.state.subscribe_all(self._changed)
-
-    async def run(self) -> None:
-        await self._rounds.run()
 
     def _changed(self, table: Table, change: Change) -> None:
-        item = change.item
-        if table.resource == self._kind.table:
-            self._rounds.touch((item.namespace, item.name))
-        elif table.resource == self._sets.table:
-            for each in owner_name((item, change.previous), self._kind):
-                self._rounds.touch(each)
-            if b'"controller":true' not in item.body:
-                for deployment in self._own.items(self._kind, item.namespace):
-                    self._rounds.touch((deployment.namespace, deployment.name))
+        if table.resource == self._sets.table:
+            self._touch_owners(change)
         elif table.resource == self._pods.table and change.type == "DELETED":  # what Recreate waits for
-            for namespace, name in owner_name((item,), self._sets):
+            for namespace, name in owner_name((change.item,), self._sets):
                 owner = self._own.objects.state.table(self._sets.table).get(namespace, name)
                 for each in owner_name((owner,), self._kind):
                     self._rounds.touch(each)

@@ -11,9 +11,8 @@ from typing import Any, Final
 
 import orjson
 
-from pinnace.cloud.standalone.controllers.owning import Owning
+from pinnace.cloud.standalone.controllers.controller import Controller, Key
 from pinnace.cloud.standalone.controllers.podfacts import has_ended, is_ending, is_ready, reference_to
-from pinnace.cloud.standalone.controllers.rounds import Rounds
 from pinnace.cloud.standalone.deletion import Deletion
 from pinnace.cloud.standalone.kinds import Kind
 from pinnace.cloud.standalone.objects import Objects, equal
@@ -21,7 +20,6 @@ from pinnace.cloud.standalone.state import Change, Item, Object, Table
 
 logger = logging.getLogger(__name__)
 
-Key = tuple[str, str]
 SERVICE: Final = "kubernetes.io/service-name"
 MANAGED_BY: Final = "endpointslice.kubernetes.io/managed-by"
 CONTROLLER: Final = "endpointslice-controller.k8s.io"
@@ -105,35 +103,24 @@ def _endpoint(pod: Object, *, takes_all: bool) -> Object:
     }  # fmt: skip
 
 
-class Endpoints:
+class Endpoints(Controller):
     """The controller; its keys are Services."""
 
     def __init__(self, objects: Objects, deletion: Deletion) -> None:
-        self._own = Owning(objects, deletion, "endpoint-controller")
-        self._services = self._own.kind("services")
-        self._pods = self._own.kind("pods")
+        super().__init__(objects, deletion, "endpoint-controller", "services")
         self._endpoints = self._own.kind("endpoints")
         self._slices = self._own.kind("endpointslices", "discovery.k8s.io")
-        self._rounds: Rounds[Key] = Rounds("endpoints", self._reconcile)
-        for item in self._own.items(self._services):
-            self._rounds.touch((item.namespace, item.name))
-        objects.state.subscribe_all(self._changed)
-
-    async def run(self) -> None:
-        await self._rounds.run()
 
     def _changed(self, table: Table, change: Change) -> None:
         item = change.item
-        if table.resource == self._services.table:
-            self._rounds.touch((item.namespace, item.name))
-        elif table.resource == self._pods.table:
-            for service in self._own.items(self._services, item.namespace):
+        if table.resource == self._pods.table:
+            for service in self._own.items(self._kind, item.namespace):
                 if _selects(service, item) or (change.previous is not None and _selects(service, change.previous)):
                     self._rounds.touch((service.namespace, service.name))
 
     async def _reconcile(self, key: Key) -> float | None:
         namespace, name = key
-        service = self._own.find(self._services, name, namespace)
+        service = self._own.find(self._kind, name, namespace)
         endpoints = self._own.find(self._endpoints, name, namespace)
         if service is None:
             if endpoints is not None and (endpoints["metadata"].get("labels") or {}).get(_MANAGED):
@@ -148,7 +135,7 @@ class Endpoints:
         labels = {**(service["metadata"].get("labels") or {}), SERVICE: name, MANAGED_BY: CONTROLLER}
         wanted = slices(service, pods)
         for each, content in wanted.items():
-            metadata = {"name": each, "labels": labels, "ownerReferences": [reference_to(service, self._services)]}
+            metadata = {"name": each, "labels": labels, "ownerReferences": [reference_to(service, self._kind)]}
             await self._put(self._slices, {"metadata": metadata, **content}, namespace)
         for item in list(self._own.items(self._slices, namespace)):
             mine = (item.labels.get(SERVICE), item.labels.get(MANAGED_BY)) == (name, CONTROLLER)

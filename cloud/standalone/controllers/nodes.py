@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import calendar
 import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from pinnace.cloud.standalone.controllers.podfacts import moment
 from pinnace.cloud.standalone.kinds import Kind
 from pinnace.cloud.standalone.objects import Objects, equal, now_text
 from pinnace.cloud.standalone.state import Object
@@ -20,16 +20,6 @@ LOOK_SECONDS = 2.0
 UNREACHABLE = "node.kubernetes.io/unreachable"
 NOT_READY = "node.kubernetes.io/not-ready"
 _CONDITIONS = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
-
-
-def _seconds(text: str | None) -> float:
-    if not text:
-        return 0.0
-    try:
-        whole, _, fraction = text.rstrip("Z").partition(".")
-        return calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + (float(f"0.{fraction}") if fraction else 0.0)
-    except ValueError:
-        return 0.0
 
 
 class Nodes:
@@ -79,7 +69,7 @@ class Nodes:
         before = self._seen.get(name)
         if before is None:
             # After a restart the clocks say how old the news is; a node just registered gets the whole grace.
-            newest = max(_seconds(renewed), _seconds(beat), _seconds(node["metadata"].get("creationTimestamp")))
+            newest = max(moment(renewed), moment(beat), moment(node["metadata"].get("creationTimestamp")))
             age = min(max(0.0, time.time() - newest), self._grace)
             self._seen[name] = before = (renewed, beat, self._now() - age)
         elif (renewed, beat) != before[:2]:

@@ -9,6 +9,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+import orjson
+
 from pinnace.cloud.standalone.controllers.podfacts import Claim, claim, controller_of, reference_to, selects
 from pinnace.cloud.standalone.deletion import DeleteOptions, Deletion
 from pinnace.cloud.standalone.kinds import Kind
@@ -91,6 +93,27 @@ class Owning:
             return False
         return True
 
+    async def make_pods(self, owner: Object, owner_kind: Kind, templates: Iterable[Object]) -> ApiError | None:
+        """Make an owner's pods and say so, until one is refused: that refusal."""
+        kind, namespace, reference = self.kind("pods"), owner["metadata"]["namespace"], reference_to(owner, owner_kind)
+        made, refusal = [], None
+        for template in templates:
+            try:
+                made.append(await self.objects.create(kind, _pod(owner, reference, template), namespace))
+            except ApiError as error:
+                refusal = error
+                break
+        for pod in made:
+            await self.say(owner, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
+        if refusal is not None:
+            await self.say(owner, "FailedCreate", f"Error creating: {refusal.message}", is_warning=True)
+        return refusal
+
+    async def delete_pod(self, owner: Object, pod: Object) -> None:
+        """One of an owner's, and say so."""
+        if await self.delete(self.kind("pods"), pod):
+            await self.say(owner, "SuccessfulDelete", f"Deleted pod: {pod['metadata']['name']}")
+
     async def say(self, obj: Object, reason: str, message: str, *, is_warning: bool = False) -> None:
         """An Event about an object; one that was said before is counted up. A refused one is only logged."""
         metadata = obj["metadata"]
@@ -125,6 +148,16 @@ def owner_name(items: Iterable[Item | None], kind: Kind) -> Iterator[tuple[str, 
             reference = controller_of(item.decode())
             if reference is not None and (reference.get("kind"), reference.get("apiVersion")) == (kind.kind, kind.api_version):
                 yield item.namespace, reference.get("name", "")
+
+
+def _pod(owner: Object, reference: Object, template: Object) -> Object:
+    """A new pod by a template, under its owner's name."""
+    given = template.get("metadata") or {}
+    metadata: Object = {"generateName": f"{owner['metadata']['name'][:57]}-", "ownerReferences": [reference]}
+    metadata |= {part: dict(given[part]) for part in ("labels", "annotations") if given.get(part)}
+    if given.get("finalizers"):
+        metadata["finalizers"] = list(given["finalizers"])
+    return {"metadata": metadata, "spec": orjson.loads(orjson.dumps(template["spec"]))}
 
 
 def _with_owner(obj: Object, reference: Object) -> Object:

@@ -8,11 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-import orjson
-
 from pinnace.cloud.standalone.controllers import podfacts
-from pinnace.cloud.standalone.controllers.owning import Owning, owner_name
-from pinnace.cloud.standalone.controllers.rounds import Rounds
+from pinnace.cloud.standalone.controllers.controller import Controller, Key
 from pinnace.cloud.standalone.deletion import Deletion
 from pinnace.cloud.standalone.objects import Objects, now_text
 from pinnace.cloud.standalone.state import Change, Object, Table
@@ -20,7 +17,6 @@ from pinnace.cloud.standalone.status import ApiError
 
 logger = logging.getLogger(__name__)
 
-Key = tuple[str, str]
 BURST: Final = 500
 """Pods made or deleted in one round."""
 _PHASES: Final = {"Pending": 0, "Unknown": 1, "Running": 2}
@@ -73,42 +69,15 @@ def _usefulness(pods: Sequence[Object]) -> Callable[[Object], tuple[Any, ...]]:
     return rank
 
 
-def pod_of(owner: Object, reference: Object, template: Object) -> Object:
-    """A new pod by a template, under its owner's name."""
-    given = template.get("metadata") or {}
-    metadata: Object = {"generateName": f"{owner['metadata']['name'][:57]}-", "ownerReferences": [reference]}
-    metadata |= {part: dict(given[part]) for part in ("labels", "annotations") if given.get(part)}
-    if given.get("finalizers"):
-        metadata["finalizers"] = list(given["finalizers"])
-    return {"metadata": metadata, "spec": orjson.loads(orjson.dumps(template["spec"]))}
-
-
-class ReplicaSets:
+class ReplicaSets(Controller):
     """The controller."""
 
     def __init__(self, objects: Objects, deletion: Deletion, *, wall: Callable[[], float] = time.time) -> None:
-        self._own = Owning(objects, deletion, "replicaset-controller", wall=wall)
-        self._kind = self._own.kind("replicasets", "apps")
-        self._pods = self._own.kind("pods")
-        self._rounds: Rounds[Key] = Rounds("replicaset", self._reconcile)
-        for item in self._own.items(self._kind):
-            self._rounds.touch((item.namespace, item.name))
-        objects.state.subscribe_all(self._changed)
-
-    async def run(self) -> None:
-        await self._rounds.run()
+        super().__init__(objects, deletion, "replicaset-controller", "replicasets", "apps", wall=wall)
 
     def _changed(self, table: Table, change: Change) -> None:
-        item = change.item
-        if table.resource == self._kind.table:
-            self._rounds.touch((item.namespace, item.name))
-        elif table.resource == self._pods.table:
-            owners = list(owner_name((item, change.previous), self._kind))
-            for each in owners:
-                self._rounds.touch(each)
-            if b'"controller":true' not in item.body and item.labels:
-                for owner in self._own.items(self._kind, item.namespace):
-                    self._rounds.touch((owner.namespace, owner.name))
+        if table.resource == self._pods.table:
+            self._touch_owners(change)
 
     async def _reconcile(self, key: Key) -> float | None:
         namespace, name = key
@@ -126,22 +95,9 @@ class ReplicaSets:
         return made.again
 
     async def _scale(self, found: Object, made: Plan) -> ApiError | None:
-        reference = podfacts.reference_to(found, self._kind)
-        failure, created = None, []
-        for _ in range(min(made.create, BURST)):
-            try:
-                pod = pod_of(found, reference, found["spec"]["template"])
-                created.append(await self._own.objects.create(self._pods, pod, found["metadata"]["namespace"]))
-            except ApiError as error:
-                failure = error
-                break
-        for pod in created:
-            await self._own.say(found, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
-        if failure is not None:
-            await self._own.say(found, "FailedCreate", f"Error creating: {failure.message}", is_warning=True)
+        failure = await self._own.make_pods(found, self._kind, [found["spec"]["template"]] * min(made.create, BURST))
         for pod in made.delete[:BURST]:
-            if await self._own.delete(self._pods, pod):
-                await self._own.say(found, "SuccessfulDelete", f"Deleted pod: {pod['metadata']['name']}")
+            await self._own.delete_pod(found, pod)
         return failure
 
     def _status(self, found: Object, made: Plan, failure: ApiError | None) -> Object:
