@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Any
 
 from pinnace.cloud.standalone import schema
 from pinnace.cloud.standalone.admission import CLEANUP, DEFINITIONS, KindRules, storage_version
+from pinnace.cloud.standalone.controllers.rounds import Rounds
 from pinnace.cloud.standalone.deletion import DeleteOptions, Deletion
 from pinnace.cloud.standalone.kinds import SCALE, STATUS, Kind
 from pinnace.cloud.standalone.objects import Objects, equal, now_text
@@ -17,8 +17,9 @@ from pinnace.cloud.standalone.status import ApiError
 
 logger = logging.getLogger(__name__)
 
+EMPTIED_SECONDS = 1.0
+"""Between two looks at a definition that ends and of which objects are left."""
 _VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
-RETRY_SECONDS = 1.0
 
 
 def kinds_of(definition: Object) -> list[Kind]:
@@ -53,8 +54,7 @@ class Definitions:
         self._registry = registry
         self._rules = rules
         self._deletion = deletion
-        self._due: asyncio.Queue[str] = asyncio.Queue()
-        self._queued: set[str] = set()
+        self._rounds: Rounds[str] = Rounds("crd", self._reconcile)
         kind = registry.get("apiextensions.k8s.io", "v1", "customresourcedefinitions")
         assert kind is not None
         self._kind = kind
@@ -67,21 +67,16 @@ class Definitions:
         self._objects.views.forget()
         if self._objects.state.table(DEFINITIONS).latest("", name) is None:
             self._unserve(definition)
-            self._enqueue_refused()
+            self._touch_refused()
             return
         self._serve(definition)
-        self._enqueue(name)
+        self._rounds.touch(name)
 
-    def _enqueue(self, name: str) -> None:
-        if name not in self._queued:
-            self._queued.add(name)
-            self._due.put_nowait(name)
-
-    def _enqueue_refused(self) -> None:
+    def _touch_refused(self) -> None:
         """A name may have become free."""
         for item in self._objects.state.table(DEFINITIONS).items(""):
             if condition(item.decode(), "NamesAccepted").get("status") != "True":
-                self._enqueue(item.name)
+                self._rounds.touch(item.name)
 
     def _serve(self, definition: Object) -> None:
         spec = definition["spec"]
@@ -107,28 +102,20 @@ class Definitions:
         logger.info("api.crd.removed name=%s", definition["metadata"]["name"])
 
     async def run(self) -> None:
-        while True:
-            name = await self._due.get()
-            self._queued.discard(name)
-            try:
-                await self._reconcile(name)
-            except ApiError as error:
-                if error.code != 404:
-                    logger.warning("api.crd.failed name=%s error=%s", name, error.message)
-                    asyncio.get_running_loop().call_later(RETRY_SECONDS, self._enqueue, name)
+        await self._rounds.run()
 
-    async def _reconcile(self, name: str) -> None:
+    async def _reconcile(self, name: str) -> float | None:
         item = self._objects.state.table(DEFINITIONS).latest("", name)
         if item is None:
-            return
+            return None
         definition = item.decode()
         if "deletionTimestamp" in definition["metadata"]:
-            await self._terminate(definition)
-            return
+            return await self._terminate(definition)
         status = self._wanted_status(definition)
         if not equal(status, definition.get("status")):
             await self._objects.change(self._kind, name, "", lambda obj: {**obj, "status": self._wanted_status(obj)}, subresource="status")
             logger.info("api.crd.reconciled name=%s established=%s", name, condition({"status": status}, "Established").get("status"))
+        return None
 
     def _wanted_status(self, definition: Object) -> Object:
         names = definition["spec"]["names"]
@@ -171,14 +158,14 @@ class Definitions:
                 found = {"reason": reason, "message": f'"{word}" is already in use'}
         return found
 
-    async def _terminate(self, definition: Object) -> None:
-        """Delete the objects; when none is left, let the definition go."""
+    async def _terminate(self, definition: Object) -> float | None:
+        """Delete the objects; when none is left, let the definition go. When to look again."""
         name = definition["metadata"]["name"]
         if condition(definition, "Terminating").get("status") != "True":
             ending = {"type": "Terminating", "status": "True", "reason": "InstanceDeletionInProgress",
                       "message": "CustomResource deletion is in progress"}  # fmt: skip
             await self._objects.change(self._kind, name, "", lambda obj: _with_condition(obj, ending), subresource="status")
-            return
+            return None
         kinds = kinds_of(definition)
         table = self._objects.state.table(f"{definition['spec']['names']['plural']}.{definition['spec']['group']}")
         if kinds:
@@ -189,14 +176,14 @@ class Definitions:
                     if error.code != 404:
                         raise
         if table.count():
-            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._enqueue, name)
-            return
+            return EMPTIED_SECONDS
 
         def released(obj: Object) -> Object:
             obj["metadata"]["finalizers"] = [each for each in obj["metadata"].get("finalizers", []) if each != CLEANUP]
             return obj
 
         await self._objects.change(self._kind, name, "", released)
+        return None
 
 
 def _kept(definition: Object, wanted: Object) -> Object:

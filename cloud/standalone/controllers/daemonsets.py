@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -13,8 +12,6 @@ from pinnace.cloud.standalone.deletion import Deletion
 from pinnace.cloud.standalone.objects import Objects, equal
 from pinnace.cloud.standalone.state import Change, Object, Table
 from pinnace.cloud.standalone.status import ApiError
-
-logger = logging.getLogger(__name__)
 
 _GENERATION: Final = "deprecated.daemonset.template.generation"
 _FAILED_PAUSE: Final = 1.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, Final
@@ -17,8 +16,6 @@ from pinnace.cloud.standalone.deletion import Deletion
 from pinnace.cloud.standalone.kinds import Kind
 from pinnace.cloud.standalone.objects import Objects, equal
 from pinnace.cloud.standalone.state import Change, Item, Object, Table
-
-logger = logging.getLogger(__name__)
 
 SERVICE: Final = "kubernetes.io/service-name"
 MANAGED_BY: Final = "endpointslice.kubernetes.io/managed-by"

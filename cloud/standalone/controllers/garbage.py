@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from pinnace.cloud.standalone.controllers.rounds import Rounds
 from pinnace.cloud.standalone.deletion import DeleteOptions, Deletion
 from pinnace.cloud.standalone.kinds import Kind
 from pinnace.cloud.standalone.objects import Objects
@@ -14,8 +14,6 @@ from pinnace.cloud.standalone.state import Change, Item, Object, Table
 from pinnace.cloud.standalone.status import ApiError
 
 logger = logging.getLogger(__name__)
-
-RETRY_SECONDS = 0.5
 
 
 class Key(NamedTuple):
@@ -33,17 +31,11 @@ class Garbage:
         self._alive: dict[str, Key] = {}
         self._owners: dict[Key, frozenset[str]] = {}
         self._dependents: dict[str, set[Key]] = {}
-        self._due: asyncio.Queue[Key] = asyncio.Queue()
-        self._queued: set[Key] = set()
+        self._rounds: Rounds[Key] = Rounds("garbage", self._reconcile)
         for table in objects.state.tables():
             for item in table.items(None):
                 self._note(Key(table.resource, item.namespace, item.name), item)
         objects.state.subscribe_all(self._changed)
-
-    def _enqueue(self, key: Key) -> None:
-        if key not in self._queued:
-            self._queued.add(key)
-            self._due.put_nowait(key)
 
     def _note(self, key: Key, item: Item) -> None:
         self._alive[item.uid] = key
@@ -56,7 +48,7 @@ class Garbage:
             )
             self._own(key, owners)
         if self._owners.get(key) or b'"foregroundDeletion"' in item.body or b'"orphan"' in item.body:
-            self._enqueue(key)
+            self._rounds.touch(key)
 
     def _own(self, key: Key, owners: frozenset[str]) -> None:
         before = self._owners.get(key, frozenset())
@@ -65,7 +57,7 @@ class Garbage:
             if not self._dependents[uid]:
                 del self._dependents[uid]
             if uid in self._alive:
-                self._enqueue(self._alive[uid])
+                self._rounds.touch(self._alive[uid])
         for uid in owners - before:
             self._dependents.setdefault(uid, set()).add(key)
         if owners:
@@ -82,19 +74,10 @@ class Garbage:
         if self._alive.get(change.item.uid) == key:
             del self._alive[change.item.uid]
         for dependent in self._dependents.get(change.item.uid, ()):
-            self._enqueue(dependent)
+            self._rounds.touch(dependent)
 
     async def run(self) -> None:
-        while True:
-            key = await self._due.get()
-            self._queued.discard(key)
-            try:
-                await self._reconcile(key)
-            except ApiError as error:
-                if error.code not in {404, 409}:
-                    logger.warning("api.garbage.failed key=%s/%s/%s error=%s", *key, error.message)
-                if error.code != 404:
-                    asyncio.get_running_loop().call_later(RETRY_SECONDS, self._enqueue, key)
+        await self._rounds.run()
 
     async def _reconcile(self, key: Key) -> None:
         item = self._objects.state.table(key.table).get(key.namespace, key.name)
@@ -141,7 +124,7 @@ class Garbage:
     async def _foreground(self, kind: Kind, item: Item) -> None:
         is_blocked = False
         for key, dependent in self._living_dependents(item.uid):
-            self._enqueue(key)
+            self._rounds.touch(key)
             references = dependent.decode()["metadata"].get("ownerReferences") or ()
             is_blocked = is_blocked or any(each.get("uid") == item.uid and each.get("blockOwnerDeletion") for each in references)
         if not is_blocked:

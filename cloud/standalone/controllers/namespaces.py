@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-
+from pinnace.cloud.standalone.controllers.rounds import Rounds
 from pinnace.cloud.standalone.deletion import DeleteOptions, Deletion
 from pinnace.cloud.standalone.kinds import Kind
 from pinnace.cloud.standalone.objects import Objects, now_text
 from pinnace.cloud.standalone.state import Change, Object, Table
 from pinnace.cloud.standalone.status import ApiError
 
-logger = logging.getLogger(__name__)
-
-RETRY_SECONDS = 0.5
+EMPTIED_SECONDS = 2.0
+"""Between two looks at a namespace in which something is left."""
 ROOT_CA = "kube-root-ca.crt"
 DESCRIPTION = (
     "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or "
@@ -27,55 +24,41 @@ class Namespaces:
         self._objects = objects
         self._deletion = deletion
         self._ca_pem = ca_pem.decode()
-        self._due: asyncio.Queue[str] = asyncio.Queue()
-        self._queued: set[str] = set()
+        self._rounds: Rounds[str] = Rounds("namespace", self._reconcile)
         for item in objects.state.table("namespaces").items(""):
-            self._enqueue(item.name)
+            self._rounds.touch(item.name)
         objects.state.subscribe_all(self._changed)
-
-    def _enqueue(self, name: str) -> None:
-        if name not in self._queued:
-            self._queued.add(name)
-            self._due.put_nowait(name)
 
     def _changed(self, table: Table, change: Change) -> None:
         item = change.item
         if table.resource == "namespaces":
-            self._enqueue(item.name)
+            self._rounds.touch(item.name)
         elif table.resource in _WATCHED and item.name in {"default", ROOT_CA} and change.type != "ADDED":
-            self._enqueue(item.namespace)
+            self._rounds.touch(item.namespace)
         elif change.type == "DELETED":
             namespace = self._objects.state.table("namespaces").get("", item.namespace)
             if namespace is not None and b'"deletionTimestamp"' in namespace.body:
-                self._enqueue(item.namespace)
+                self._rounds.touch(item.namespace)
 
     async def run(self) -> None:
-        while True:
-            name = await self._due.get()
-            self._queued.discard(name)
-            try:
-                await self._reconcile(name)
-            except ApiError as error:
-                if error.code not in {403, 404}:
-                    logger.warning("api.namespace.failed name=%s error=%s", name, error.message)
-                    asyncio.get_running_loop().call_later(RETRY_SECONDS, self._enqueue, name)
+        await self._rounds.run()
 
     def _kind(self, plural: str) -> Kind:
         kind = self._objects.registry.get("", "v1", plural)
         assert kind is not None
         return kind
 
-    async def _reconcile(self, name: str) -> None:
+    async def _reconcile(self, name: str) -> float | None:
         item = self._objects.state.table("namespaces").latest("", name)
         if item is None:
-            return
+            return None
         obj = item.decode()
         if "deletionTimestamp" in obj["metadata"]:
-            await self._empty(name)
-            return
+            return await self._empty(name)
         await self._ensure("serviceaccounts", name, "default", {})
         content = {"data": {"ca.crt": self._ca_pem}}
         await self._ensure("configmaps", name, ROOT_CA, content, {"kubernetes.io/description": DESCRIPTION})
+        return None
 
     async def _ensure(self, plural: str, namespace: str, name: str, content: Object, annotations: dict[str, str] | None = None) -> None:
         item = self._objects.state.table(plural).latest(namespace, name)
@@ -88,8 +71,8 @@ class Namespaces:
         elif content and any(item.decode().get(key) != value for key, value in content.items()):
             await self._objects.change(kind, name, namespace, lambda old: {**old, **content})
 
-    async def _empty(self, name: str) -> None:
-        """Delete what is inside; with nothing left, take away the namespace's own finalizer."""
+    async def _empty(self, name: str) -> float | None:
+        """Delete what is inside; with nothing left, take away the namespace's own finalizer. When to look again."""
         left: dict[str, int] = {}
         finalizers: dict[str, int] = {}
         for kind in self._objects.registry.stored():
@@ -113,8 +96,7 @@ class Namespaces:
         if left:
             conditions = _conditions(left, finalizers)
             await self._objects.change(kind, name, "", lambda obj: _with_conditions(obj, conditions), subresource="status")
-            asyncio.get_running_loop().call_later(RETRY_SECONDS * 4, self._enqueue, name)
-            return
+            return EMPTIED_SECONDS
 
         def emptied(obj: Object) -> Object:
             obj["spec"] = {
@@ -124,6 +106,7 @@ class Namespaces:
             return obj
 
         await self._objects.change(kind, name, "", emptied, subresource="finalize")
+        return None
 
 
 def _conditions(left: dict[str, int], finalizers: dict[str, int]) -> list[Object]:

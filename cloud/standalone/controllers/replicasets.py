@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,8 +13,6 @@ from pinnace.cloud.standalone.deletion import Deletion
 from pinnace.cloud.standalone.objects import Objects, now_text
 from pinnace.cloud.standalone.state import Change, Object, Table
 from pinnace.cloud.standalone.status import ApiError
-
-logger = logging.getLogger(__name__)
 
 BURST: Final = 500
 """Pods made or deleted in one round."""

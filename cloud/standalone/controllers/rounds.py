@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -24,7 +25,7 @@ class Rounds(Generic[K]):
     def __init__(self, name: str, reconcile: Callable[[K], Awaitable[float | None]]) -> None:
         self._name = name
         self._reconcile = reconcile
-        self._due: dict[K, None] = {}
+        self._due: OrderedDict[K, None] = OrderedDict()
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._delays: dict[K, float] = {}
         self._wake = asyncio.Event()
@@ -39,8 +40,7 @@ class Rounds(Generic[K]):
             await self._wake.wait()
             self._wake.clear()
             while self._due:
-                key = next(iter(self._due))
-                del self._due[key]
+                key, _ = self._due.popitem(last=False)
                 await self._round(key)
 
     async def _round(self, key: K) -> None:
