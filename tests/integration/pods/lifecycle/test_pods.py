@@ -118,11 +118,12 @@ async def test_an_end_without_an_agent_is_not_lost(node: PodNode) -> None:
 
 
 async def test_a_shutdown_in_order_and_the_next_start_offline(node: PodNode) -> None:
-    script = "trap 'echo bye > /out/bye; exit 0' TERM; while :; do sleep 0.05; done"
+    script = "trap 'echo bye > /out/bye; exit 0' TERM; echo up > /out/up; while :; do sleep 0.05; done"
     main = {"name": "main", "command": ["/bin/sh", "-c", script], "volumeMounts": [{"name": "out", "mountPath": "/out"}]}
     volume = {"name": "out", "hostPath": {"path": str(node.folder / "out"), "type": "DirectoryOrCreate"}}
     await node.apply(pod("rests", containers=[main], volumes=[volume]))
     await node.until_phase("rests", "Running")
+    await node.until((node.folder / "out/up").exists, "the trap")
     async with asyncio.timeout(60):
         await node.service.rest("uid-rests", grace_seconds=20)
     assert (node.folder / "out/bye").exists(), "it had its time"
