@@ -38,7 +38,7 @@ class Meter(Protocol):
 
 
 Relief = Callable[[], Awaitable[object]]
-"""Throws away what nobody needs (collecting.py); may raise PinnaceError."""
+"""Throws away what nobody needs (collecting.py); may raise PinnaceError, OSError."""
 
 
 class Evictor:
@@ -65,6 +65,7 @@ class Evictor:
         self._observed: dict[str, float] = {}
         self._listeners: list[Callable[[], None]] = []
         self._limits_looked_at = float("-inf")
+        self._slow: set[str] = set()
 
     @property
     def pressures(self) -> frozenset[str]:
@@ -90,8 +91,9 @@ class Evictor:
         self._hold(short)
         if await self._evict_over_limits():
             return
-        if any(each.signal in rules.DISK_SIGNALS for each in short):
-            await self._free(short[0])
+        disk = next((each for each in short if each.signal in rules.DISK_SIGNALS), None)
+        if disk is not None:
+            await self._free(disk)
             short = await self._shortfalls()
         if short:
             await self._evict_for(short[0])
@@ -115,15 +117,17 @@ class Evictor:
         for each in self._relief:
             try:
                 await each()
-            except PinnaceError as error:
+            except (PinnaceError, OSError) as error:
                 logger.warning("pods.eviction.nothing-freed reason=%s", error)
 
     async def _evict_for(self, short: Shortfall) -> None:
         """End the pod that ranks first; the next look says whether that was enough."""
         uses = await self._meter.uses(self._control.pods(), with_disk=short.signal in rules.DISK_SIGNALS)
-        ranked = rules.ranked(uses, short.signal)
+        self._slow &= {each.pod.uid for each in uses}
+        ranked = [each for each in rules.ranked(uses, short.signal) if each.pod.uid not in self._slow]
         if not ranked:
-            logger.warning("pods.eviction.nobody signal=%s available=%d: only critical pods are left", short.signal, short.available)
+            told = "only critical pods and those that do not end are left"
+            logger.warning("pods.eviction.nobody signal=%s available=%d: %s", short.signal, short.available, told)
             return
         await self._evict(ranked[0].pod, rules.message(short, ranked[0]))
 
@@ -147,4 +151,5 @@ class Evictor:
             async with asyncio.timeout(EVICTION_SECONDS):
                 await self._control.evict(pod.uid, reason="Evicted", message=message, grace_seconds=0)
         except TimeoutError:
+            self._slow.add(pod.uid)  # it ends when it can; if that is not enough it is the next one's turn
             logger.warning("pods.eviction.slow pod=%s/%s: its containers have not ended yet", pod.namespace, pod.name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from fakes.clock import FakeClock
 from fakes.podcontrol import FakePodControl
 from fakes.podevents import FakeEvents
@@ -124,6 +126,36 @@ async def test_disk_is_freed_before_any_pod_goes() -> None:
     assert stage.freed == ["containers", "images"], "one that fails does not keep the next from trying"
     assert not stage.control.evictions
     assert "EvictionThresholdMet" in stage.events.reasons
+
+
+async def test_a_disk_that_cannot_even_be_freed_costs_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(pod("big"))
+
+    async def broken() -> None:
+        raise OSError(errno.EROFS, "Read-only file system", "/var/log/pods")
+
+    monkeypatch.setattr(stage.evictor, "_relief", (broken, *stage.evictor._relief))
+    stage.machine.now = {**LOW_DISK, "memory.available": Level(50 * MIB, 2 << 30)}
+    await stage.look()
+    assert stage.freed == ["containers", "images"]
+    assert stage.evicted() == ["big"]
+    assert "Attempting to reclaim ephemeral-storage" in [each.message for each in stage.events.told]
+
+
+async def test_a_pod_that_does_not_end_is_not_the_only_one_ever_evicted() -> None:
+    stage = Stage(pod("stuck"), pod("next"))
+    stage.machine.memory = {"stuck": 90 * MIB, "next": 10 * MIB}
+    stage.machine.now = LOW_MEMORY
+
+    async def end(uid: str) -> None:
+        if uid == "stuck":
+            raise TimeoutError
+
+    stage.control.evicting = end
+    await stage.look()
+    await stage.look()
+    await stage.look()
+    assert stage.evicted() == ["stuck", "next"]
 
 
 async def test_disk_that_cannot_be_freed_costs_a_pod() -> None:
