@@ -47,8 +47,8 @@ class Rates:
     def cores(self, name: str, now: Sample, began: Sample) -> float:
         """Since the newest look that is long enough ago, else since `began`."""
         latest = self._latest.get(name)
-        if latest is None or latest.cpu > now.cpu:  # unknown, or counted anew
-            self._before[name] = began
+        if latest is None or latest.cpu > now.cpu or latest.at > now.at:  # unknown, counted anew, or the clock was set back
+            self._before[name] = began if began.at < now.at else now
             self._latest[name] = now
         elif now.at - latest.at >= WINDOW_SECONDS:
             self._before[name] = latest

@@ -15,8 +15,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
+from pinnace.core.base.aio import children
 from pinnace.core.base.pod import Object, Pod
 from pinnace.core.base.runtime import (
     CONTAINER_NAME_LABEL,
@@ -164,9 +165,7 @@ class ProcessStream:
         self._runtime.open_streams -= 1
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        process: Any = self._process
-        process._transport.close()  # of a process whose output nobody read to its end `wait` would not return
-        await self._process.wait()
+        await children.kill(self._process)
         if self._terminal >= 0:
             os.close(self._terminal)
             self._terminal = -1

@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 
 from pinnace.core.base import cli
+from pinnace.core.base.aio.children import kill
 from pinnace.core.base.runtime import Progress, PullFailed
 from pinnace.core.pods.images.index import StoredImage, image_from
 
@@ -46,9 +47,7 @@ class Children:
             finally:
                 self.pids.discard(process.pid)
                 if process.returncode is None:
-                    with contextlib.suppress(ProcessLookupError):
-                        process.kill()
-                    await process.wait()
+                    await kill(process)
 
     async def _talk(self, process: asyncio.subprocess.Process, request: Mapping[str, Any], progress: Progress) -> list[StoredImage]:
         assert process.stdin is not None

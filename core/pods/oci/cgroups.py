@@ -32,7 +32,9 @@ def driver_path(parent: str, container_id: str, *, is_systemd: bool) -> tuple[st
 
 
 def folders(path: str) -> Iterator[Path]:
-    """The cgroup's folder in every hierarchy it is in."""
+    """The cgroup's folder in every hierarchy it is in; none for the root, where the whole machine is."""
+    if not path.strip("/"):
+        return
     is_v2 = (CGROUPS / "cgroup.controllers").exists()
     roots = [CGROUPS] if is_v2 else [each for each in CGROUPS.iterdir() if not each.is_symlink()]
     for root in roots:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 
+from pinnace.core.base.aio import children
 from pinnace.core.base.runtime import RuntimeFailed
 
 Conf = Mapping[str, Any]
@@ -182,8 +183,7 @@ async def _process(program: Path, environment: Mapping[str, str], given: bytes) 
         raise NetworkFailed(f"the network plugin {program.name} did not end within {TIMEOUT_SECONDS:g} s") from error
     finally:
         if process.returncode is None:
-            process.kill()
-            await process.wait()
+            await children.kill(process)
     return process.returncode or 0, output[:_MOST_OUTPUT], errors
 
 

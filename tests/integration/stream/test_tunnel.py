@@ -15,6 +15,7 @@ from rig.streams import NODE, Way, way
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidMessage, InvalidStatus
 
+from pinnace.core.base.aio import children
 from pinnace.core.base.tunnel import frames
 from pinnace.core.base.tunnel.heads import head_of
 from pinnace.core.base.tunnel.mux import Channel, Tunnel
@@ -94,9 +95,7 @@ async def test_everything_ends_though_a_reader_stopped(tmp_path: Path) -> None:
             slow = await made.start("exec", "web", "--", "head", "-c", str(BIG), "/dev/zero")
             await until(lambda: runtime.open_streams)
             await settled(lambda: made.line.up)
-        process: Any = slow
-        process._transport.close()  # kills it; `wait` alone would wait for somebody to read what it said
-        await slow.wait()
+        await children.kill(slow)
 
 
 async def test_a_cut_line_ends_what_ran_and_the_next_command_works(world: World) -> None:

@@ -13,9 +13,10 @@
 
 static bool is_v2(void) { return access(CGROUPS "/cgroup.controllers", F_OK) == 0; }
 
-/* Calls `visit(folder)` for the cgroup's folder in each hierarchy. */
+/* Calls `visit(folder)` for the cgroup's folder in each hierarchy. Never for the root, where the whole machine is. */
 static void each_hierarchy(const char *path, void (*visit)(const char *folder, void *context), void *context) {
     char folder[4096];
+    if (path[0] != '/' || path[strspn(path, "/")] == 0) return;
     if (is_v2()) {
         snprintf(folder, sizeof folder, CGROUPS "%s", path);
         visit(folder, context);

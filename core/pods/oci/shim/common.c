@@ -179,11 +179,13 @@ static pid_t parent_of(const char *pid) {
     return parent;
 }
 
-/* Stop a process and all it started, then kill them: stopped ones can start no more. */
+/* Stop a process and all it started, then kill them: stopped ones can start no more. Nothing happens for what is no process: kill(2) takes
+ * -1 for everybody on the machine. */
 void kill_tree(pid_t root) {
     enum { MOST = 1024 };
     static pid_t tree[MOST];
     int count = 1;
+    if (root <= 1) return;
     tree[0] = root;
     kill(root, SIGSTOP);
     for (bool grew = true; grew;) {

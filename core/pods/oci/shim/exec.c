@@ -92,7 +92,7 @@ static int pass_on(int fd, char kind) {
 }
 
 /* Returns false when the client has gone. */
-static bool relay(const struct options *o, pid_t crun, int signals, int *status) {
+static bool relay(const struct options *o, pid_t *crun, int signals, int *status) {
     for (bool ended = false;;) {
         struct pollfd polls[5] = {
             {.fd = 0, .events = me.waits_for_stdin ? 0 : POLLIN},
@@ -106,8 +106,9 @@ static bool relay(const struct options *o, pid_t crun, int signals, int *status)
         while (read(signals, &seen, sizeof seen) == (ssize_t)sizeof seen) continue;
         int each, got = 0;
         for (pid_t pid; (pid = waitpid(-1, &each, WNOHANG)) > 0;)
-            if (pid == crun) {
+            if (pid == *crun) {
                 *status = each;
+                *crun = 0; /* the number may soon be another's */
                 ended = true;
             }
         int *const streams[2] = {&me.output, &me.errors};
@@ -154,12 +155,17 @@ int run_exec(const struct options *o) {
     arguments[count++] = o->id;
     arguments[count] = NULL;
     pid_t crun = spawn_crun(o, "crun.log", in[0] >= 0 ? in[0] : null, o->tty ? null : out[1], o->tty ? null : err[1], private_mounts, arguments);
+    if (crun < 0) {
+        failed("cannot fork: %s", strerror(errno));
+        tell('e', problem, (uint32_t)strlen(problem));
+        return 0;
+    }
     close(in[0]), close(out[1]), close(err[1]);
     me.output = out[0], me.errors = err[0], me.input = in[1];
     for (int i = 0, fds[3] = {me.input, me.output, me.errors}; i < 3; i++)
         if (fds[i] >= 0) fcntl(fds[i], F_SETFL, O_NONBLOCK);
     if (o->tty && receive_terminal(console, &me.output)) me.input = me.output;
-    if (!relay(o, crun, signals, &status)) {
+    if (!relay(o, &crun, signals, &status)) {
         kill_tree(crun);
         return 0;
     }

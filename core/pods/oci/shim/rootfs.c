@@ -132,11 +132,17 @@ int cat_layers(const struct options *o, char **names, int count) {
     int root = open(layers > 1 ? mnt : "l/0", O_PATH | O_DIRECTORY | O_CLOEXEC);
     for (int i = 0; i < count; i++) {
         size_t used = 0;
-        int fd = open_in(root, names[i], O_RDONLY | O_NONBLOCK);
+        int found = open_in(root, names[i], O_PATH), fd = -1; /* what is no file is not even opened */
         struct stat is;
-        if (fd >= 0 && fstat(fd, &is) == 0 && S_ISREG(is.st_mode))
+        if (found >= 0 && fstat(found, &is) == 0 && S_ISREG(is.st_mode)) {
+            char path[40];
+            snprintf(path, sizeof path, "/proc/self/fd/%d", found);
+            fd = open(path, O_RDONLY | O_CLOEXEC);
+        }
+        if (fd >= 0)
             for (ssize_t got; used < sizeof content && (got = read(fd, content + used, sizeof content - used)) > 0;) used += (size_t)got;
         if (fd >= 0) close(fd);
+        if (found >= 0) close(found);
         if (!frame_send(1, 'f', content, (uint32_t)used)) return 1;
     }
     return 0;

@@ -240,7 +240,7 @@ static int wait_for_end(const struct options *o, int signals) {
         polls[2] = (struct pollfd){.fd = me.output, .events = (short)(POLLIN | (stdin_wanted && o->tty ? POLLOUT : 0))};
         polls[3] = (struct pollfd){.fd = me.errors, .events = POLLIN};
         polls[4] = (struct pollfd){.fd = stdin_wanted && !o->tty ? me.input : -1, .events = POLLOUT};
-        if (poll(polls, FIRST + CLIENTS, ended ? 200 : -1) < 0 && errno != EINTR) break;
+        if (poll(polls, FIRST + CLIENTS, ended ? 200 : -1) < 0 && errno != EINTR) usleep(200000); /* no memory; the container goes on */
         struct signalfd_siginfo seen;
         while (read(signals, &seen, sizeof seen) == (ssize_t)sizeof seen) continue;
         int each;
@@ -338,6 +338,7 @@ int supervise(const struct options *o) {
     char text[1200];
     bool good = chdir(o->run) == 0 && me.state >= 0;
     if (!good) failed("cannot enter %s: %s", o->run, strerror(errno));
+    if (good && signals < 0) good = failed("no signalfd: the machine has no file descriptors or memory left");
     snprintf(text, sizeof text, "%d %llu\n", (int)getpid(), start_time(getpid()));
     good = good && write_file(AT_FDCWD, "shim", text, false) && log_open(o->log);
     for (int i = 0; good && i < o->shared_count; i++) good = share_mount(o->shared[i]);

@@ -8,8 +8,13 @@ import functools
 import json
 import os
 import random
+import resource
+import shutil
 import signal
+import socket
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,7 +24,9 @@ from rig.oci import OciHome
 
 from pinnace.core.base.runtime import ContainerState, Namespaces, Runtime, SandboxState
 from pinnace.core.pods.oci import files
+from pinnace.core.pods.oci.frames import read_frame
 from pinnace.core.pods.oci.runtime import OciRuntime
+from pinnace.core.pods.oci.shims import PROGRAM
 
 pytestmark = [pytest.mark.containers, pytest.mark.root]
 
@@ -272,3 +279,54 @@ async def test_shim_survives_whatever_comes_on_its_socket(pod: TestPod, runtime:
 
     await until(answers, what="an answer")
     assert (await runtime.container(container_id)).state is ContainerState.RUNNING
+
+
+async def test_shim_that_gets_no_memory_to_wait_goes_on_waiting(pod: TestPod, runtime: OciRuntime, home: OciHome) -> None:
+    container_id = await pod.shell("read line; exit 42", stdin=True)
+    shim = home.shims()[container_id]
+    usual = resource.prlimit(shim, resource.RLIMIT_NOFILE)
+    before = _waits(shim)
+    resource.prlimit(shim, resource.RLIMIT_NOFILE, (8, usual[1]))  # poll(2) fails on more than that
+    async with runtime.attach(container_id, stdin=True) as stream:  # wakes it
+        await until(lambda: _has_waited(shim, before + 4), what="a wait that failed")
+        assert (await runtime.container(container_id)).state is ContainerState.RUNNING
+        resource.prlimit(shim, resource.RLIMIT_NOFILE, usual)
+        await stream.write(b"go\n")
+        assert (await pod.ended(container_id)).exit_code == 42
+
+
+async def _has_waited(pid: int, times: int) -> bool:
+    return _waits(pid) >= times
+
+
+def _waits(pid: int) -> int:
+    """How often a process has gone to sleep (proc(5))."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
+
+
+async def test_exec_that_cannot_fork_says_so_and_kills_nobody() -> None:
+    """As a user of its own, of whom there may be no further process: what it killed by mistake would be that user's."""
+    user = 61234
+    folder = Path(tempfile.mkdtemp(prefix="pinnace-"))
+    folder.chmod(0o755)
+    program = shutil.copy2(PROGRAM, folder)
+    neighbour = subprocess.Popen(["sleep", "1000"], user=user)
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs:
+            shim = subprocess.Popen(
+                [program, "exec", "--id", "x", "--run", str(folder), "--crun", "crun", "--crun-root", str(folder)],
+                stdin=theirs, user=user, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NPROC, (1, 1)),
+            )  # fmt: skip
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        async with asyncio.timeout(30):
+            said = await read_frame(reader)
+        writer.close()
+        await asyncio.to_thread(shim.wait, 30)
+        assert said == (b"e", b"cannot fork: Resource temporarily unavailable")
+        assert neighbour.poll() is None
+    finally:
+        neighbour.kill()
+        neighbour.wait()
+        shutil.rmtree(folder)

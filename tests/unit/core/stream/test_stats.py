@@ -22,6 +22,13 @@ def test_rates() -> None:
     assert rates.cores("c", Sample(200, 10), Sample(190, 0)) == 1.0
 
 
+def test_a_clock_that_is_set_back_makes_nobody_busy() -> None:
+    rates, began = Rates(), Sample(990, 0)
+    assert rates.cores("c", Sample(1000, 5), began) == 0.5
+    assert rates.cores("c", Sample(500, 6), began) == 0.0
+    assert rates.cores("c", Sample(510, 11), began) == 0.5
+
+
 @pytest.fixture
 def machine(tmp_path: Path) -> Path:
     (tmp_path / "proc").mkdir()

@@ -50,3 +50,11 @@ def test_reading_of_version_1(tree: Path) -> None:
 )
 def test_paths_by_driver(parent: str, is_systemd: bool, found: tuple[str, str]) -> None:
     assert cgroups.driver_path(parent, "id", is_systemd=is_systemd) == found
+
+
+@pytest.mark.parametrize("path", ["", "/", "//"])
+def test_the_root_is_nobodys_cgroup(tree: Path, path: str) -> None:
+    (tree / "cgroup.controllers").touch()
+    (tree / "cgroup.kill").touch()
+    cgroups.kill(path)
+    assert (tree / "cgroup.kill").read_text() == ""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 
 from pinnace.core.base.runtime import Dns, PortMapping, SandboxConfig
+from pinnace.core.pods.oci import cni
 from pinnace.core.pods.oci.cni import Attachment, Network, NetworkFailed, Plugins, addresses, configured, parse
 from pinnace.core.pods.oci.network import _capabilities, default_network
 
@@ -171,3 +175,16 @@ def test_default_network_keeps_its_leases_where_a_reboot_ends_them() -> None:
     assert [each["type"] for each in default_network("10.9.0.0/16", Path("/l"), has_firewall=True).plugins][-1] == "firewall"
     with pytest.raises(ValueError):
         default_network("10.9.0.0/40", Path("/l"))
+
+
+async def test_a_plugin_that_hangs_is_given_up_though_what_it_started_lives_on(
+    plugin: Callable[[str, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cni, "TIMEOUT_SECONDS", 0.5)
+    plugin("one", f"sleep 1000 & echo $! >{tmp_path}/child; sleep 1000")
+    try:
+        async with asyncio.timeout(20):
+            with pytest.raises(NetworkFailed, match="did not end"):
+                await Plugins([tmp_path]).add(Network("net", "1.0.0", ({"type": "one"},)), ATTACHMENT)
+    finally:
+        os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
