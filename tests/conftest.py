@@ -33,6 +33,18 @@ def _nothing_stays_mounted(tmp_path_factory: pytest.TempPathFactory) -> Generato
         subprocess.run(["umount", "-l", each], check=False, capture_output=True)
 
 
+DEFAULT_PLACES = tuple(map(Path, ("/run/pinnace/oci", "/run/pinnace/control.sock", "/var/lib/pinnace", "/var/log/pinnace")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _default_places_stay_untouched() -> Generator[None, None, None]:
+    """An edge under test has places of its own: as root the defaults are the machine's."""
+    before = [each for each in DEFAULT_PLACES if each.exists()]
+    yield
+    appeared = [str(each) for each in DEFAULT_PLACES if each.exists() and each not in before]
+    assert not appeared, f"a test started an edge in the default places, which left {', '.join(appeared)}: give it its own"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow") is None:

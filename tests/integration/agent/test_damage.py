@@ -45,7 +45,9 @@ async def test_damage_ends_the_edge_and_the_next_start_recovers(tmp_path: Path, 
         modules=ModuleSettings(
             edge_hub=EdgeHubSettings(enable=False),
             event_bus=EventBusSettings(enable=False),
-            edged=EdgedSettings(control_socket=tmp_path / "c.sock", tailored_kubelet_config=KubeletSettings(read_only_port=0)),
+            edged=EdgedSettings(
+                enable=False, control_socket=tmp_path / "c.sock", tailored_kubelet_config=KubeletSettings(read_only_port=0)
+            ),
         ),
     )
     with pytest.raises(StoreDamaged, match="restart pinnace edgecore"):  # noqa: PT012 - the block is what is interrupted

@@ -310,14 +310,15 @@ async def test_exec_that_cannot_fork_says_so_and_kills_nobody() -> None:
     user = 61234
     folder = Path(tempfile.mkdtemp(prefix="pinnace-"))
     folder.chmod(0o755)
-    program = shutil.copy2(PROGRAM, folder)
+    program = folder / PROGRAM.name
+    shutil.copy2(PROGRAM, program)
     neighbour = subprocess.Popen(["sleep", "1000"], user=user)
     ours, theirs = socket.socketpair()
     try:
         with theirs:
             shim = subprocess.Popen(
-                [program, "exec", "--id", "x", "--run", str(folder), "--crun", "crun", "--crun-root", str(folder)],
-                stdin=theirs, user=user, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NPROC, (1, 1)),
+                [str(program), "exec", "--id", "x", "--run", str(folder), "--crun", "crun", "--crun-root", str(folder)],
+                stdin=theirs.fileno(), user=user, preexec_fn=functools.partial(resource.setrlimit, resource.RLIMIT_NPROC, (1, 1)),
             )  # fmt: skip
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         async with asyncio.timeout(30):
