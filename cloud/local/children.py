@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -16,11 +17,16 @@ from pinnace.core.base.errors import PinnaceError
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_IN_USE = os.strerror(errno.EADDRINUSE).lower()
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class ChildFailed(PinnaceError):
     """A child ended or is not ready; the message names its log and shows the last lines."""
+
+
+class PortLost(ChildFailed):
+    """It ended because a port it was given is somebody else's by now."""
 
 
 class Child:
@@ -104,7 +110,8 @@ class Child:
         assert self._process is not None
         code = await self._process.wait()
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        raise ChildFailed(f"{self.name} {how}; {self._last_words()}")
+        lost = any(_IN_USE in line.lower() for line in self.tail(8))
+        raise (PortLost if lost else ChildFailed)(f"{self.name} {how}; {self._last_words()}")
 
     async def stop(self) -> None:
         """SIGTERM, later SIGKILL; returns when it is gone."""

@@ -20,7 +20,7 @@ from pinnace.cloud.kube.api import HttpKubeApi
 from pinnace.cloud.kube.resources import DEVICES, NODES, SECRETS
 from pinnace.cloud.local import configs, pods
 from pinnace.cloud.local import record as records
-from pinnace.cloud.local.children import Child
+from pinnace.cloud.local.children import Child, PortLost
 from pinnace.cloud.local.places import Places, samples
 from pinnace.cloud.local.ports import LOOPBACK, MQTT_PORT, TUNNEL_PORT, Chooser, Ports, is_broker, is_own, listen_address
 from pinnace.cloud.local.relay import Relay
@@ -118,11 +118,27 @@ class Stack:
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(self._owned())
             self._say(f"kept in    {self.places.folder}, logs in {self.places.logs.name}/")
+            await self._begin(stack)
+            yield
+
+    async def _begin(self, stack: contextlib.AsyncExitStack) -> None:
+        """Choose ports and start everything on them; anew when a port was lost to somebody between the one and the other."""
+        for attempt in range(1, _ATTEMPTS + 1):
             self._choose_ports()
             self.pin_socket = self.pods.pin_socket if self.pods else str(self.places.pin_socket())
-            stack.push_async_callback(self._stop)
-            await self._start(stack)
-            yield
+            try:
+                async with contextlib.AsyncExitStack() as begun:
+                    begun.push_async_callback(self._stop)
+                    await self._start(begun)
+                    stack.push_async_exit(begun.pop_all())
+                return
+            except PortLost as lost:
+                if attempt == _ATTEMPTS:
+                    raise
+                self._say(f"somebody took a port meanwhile ({str(lost).partition(';')[0]}): starting again on other ports")
+                self._children.clear()
+                self.record.children.clear()
+                self.relay = None
 
     @contextlib.contextmanager
     def _owned(self) -> Any:
@@ -200,7 +216,10 @@ class Stack:
         self.token = base64.b64decode(secret["data"]["tokendata"]).decode("ascii")
         if self._options.relayed:
             self.relay = Relay(self.ports.link, self.ports.hub)
-            await self.relay.mend()
+            try:
+                await self.relay.mend()
+            except OSError as error:
+                raise PortLost(f"the relay: {error.strerror}") from error
         if self.pods is not None:
             await self._patiently("the mapper's image", self.pods.offer_mapper(self.ports.mqtt, self._options.pins))
         configs.write_yaml(edge_config, configs.edgecore(self.ports, places, NODE, self.token, self.pods))

@@ -100,6 +100,7 @@ class Volumes:
         folder.mkdir(0o755, parents=True, exist_ok=True)
         if kind in _IN_MEMORY and not self._mounts.is_point(folder):
             self._mounts.tmpfs(folder, is_program=False)
+        folder.chmod(0o755)  # whatever the umask: containers need not be root's
         group = fs_group(pod)
         write(folder, files, None if group is None else lambda fresh: trees.give(fresh, group, readonly=True))
         return Ready(folder, readonly=True, is_content=True)

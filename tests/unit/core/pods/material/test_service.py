@@ -103,6 +103,18 @@ async def test_a_config_map_never_seen(world: Fakes) -> None:
     assert (volume(world, "configmap", "cm") / "color").read_text() == "red"
 
 
+async def test_an_agent_with_a_narrow_umask_makes_volumes_for_everybody(world: Fakes) -> None:
+    world.store("configmap", "app", data={"color": "red"})
+    before = os.umask(0o077)
+    try:
+        await world.materials.mount(pod_with({"name": "cm", "configMap": {"name": "app"}}, {"name": "e", "emptyDir": {}}))
+    finally:
+        os.umask(before)
+    folder = volume(world, "configmap", "cm")
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (folder, folder / "..data", folder / "color")] == [0o755, 0o755, 0o644]
+    assert stat.S_IMODE(volume(world, "empty-dir", "e").stat().st_mode) == 0o777
+
+
 async def test_volumes_are_brought_up_to_date_by_mounting_again(world: Fakes) -> None:
     pod = pod_with(
         {"name": "cm", "configMap": {"name": "app"}}, {"name": "down", "downwardAPI": _labels()}, metadata={"labels": {"a": "1"}}
