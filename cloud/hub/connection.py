@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, assert_never
+from typing import Final, assert_never
 
 from websockets.exceptions import ConnectionClosed
 
@@ -19,28 +19,16 @@ from pinnace.core.base.errors import PinnaceError
 from pinnace.core.base.wire.events import Event, Expired, GaveUp, Received, Stored, Violation
 from pinnace.core.base.wire.priority import priority_of
 from pinnace.core.base.wire.session import Limits, Role, Session
+from pinnace.core.base.wire.socket import Socket, short_reason
 from pinnace.ext.records import Envelope
 
 logger = logging.getLogger(__name__)
 
 _PEER_FAULTS: Final = frozenset({1002, 1007, 1009})
 """WebSocket close codes with which our side answers a peer that broke the protocol (RFC 6455, 7.4.1)."""
-_REASON_BYTES: Final = 120
 _CLOSE_SECONDS: Final = 5.0
 _REST_SECONDS: Final = 10.0
 """For what had arrived when a connection ended."""
-
-
-class Socket(Protocol):
-    """What is needed of a WebSocket; `websockets` has it."""
-
-    async def send(self, message: str | bytes) -> None: ...
-
-    async def recv(self) -> str | bytes: ...
-
-    async def ping(self, data: str | bytes | None = None) -> Awaitable[float]: ...
-
-    async def close(self, code: int = 1000, reason: str = "") -> None: ...
 
 
 class Connection:
@@ -117,7 +105,7 @@ class Connection:
                 task.cancel()
             try:
                 async with asyncio.timeout(_CLOSE_SECONDS):
-                    await self._socket.close(code, reason.encode()[:_REASON_BYTES].decode(errors="ignore"))
+                    await self._socket.close(code, short_reason(reason))
                 async with asyncio.timeout(_REST_SECONDS):
                     await asyncio.wait([reader])
                     for lane in (self._liveness, self._others, self._confirmed):

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from pinnace.cloud.hub.connection import Connection, Socket
+from pinnace.cloud.hub.connection import Connection
 from pinnace.cloud.hub.downlinks import envelope_of
 from pinnace.cloud.hub.outbox import Outbox
 from pinnace.cloud.ports import ConnectionListener, Downlink, NodeIdentity, StoredListener, UplinkHandler
@@ -17,6 +17,7 @@ from pinnace.core.base.contract.envelopes import Group, Operation, Source, body_
 from pinnace.core.base.contract.keys import NodeName, parse_resource
 from pinnace.core.base.errors import PinnaceError
 from pinnace.core.base.wire.session import Limits
+from pinnace.core.base.wire.socket import Socket
 from pinnace.ext.records import Envelope
 
 logger = logging.getLogger(__name__)

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from pinnace.core.base.aio.clock import Clock, LoopClock
 from pinnace.core.base.contract.keys import NODE_COMMON_NAME, NODE_NAME, NodeName
 from pinnace.core.base.errors import ConfigError, LinkError, RefusedError
+from pinnace.core.base.files import sync_folder
 from pinnace.core.hub import openssl
 from pinnace.core.hub.bootstrap import Answer, get
 from pinnace.core.hub.openssl import Facts
@@ -262,8 +263,4 @@ def _write(files: Mapping[Path, bytes]) -> None:
     for path in files:
         path.with_name(path.name + _NEW).replace(path)
     for folder in {path.parent for path in files}:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Final
 
 from websockets.exceptions import ConnectionClosed
 
@@ -13,6 +13,7 @@ from pinnace.core.base.aio.clock import Clock
 from pinnace.core.base.ports import Departures
 from pinnace.core.base.wire.events import Received, Violation
 from pinnace.core.base.wire.session import Limits, Role, Session
+from pinnace.core.base.wire.socket import Socket, short_reason
 from pinnace.core.hub.bootstrap import reason_of
 from pinnace.ext.records import Envelope
 
@@ -23,19 +24,6 @@ _SHARE: Final = 32
 _LOAD_BYTES: Final = 256 << 10
 """And about how much of them is taken at once."""
 _CLOSE_SECONDS: Final = 4.0
-_REASON_BYTES: Final = 120
-
-
-class Socket(Protocol):
-    """What is needed of a WebSocket; `websockets` has it."""
-
-    async def send(self, message: str | bytes) -> None: ...
-
-    async def recv(self) -> str | bytes: ...
-
-    async def ping(self, data: str | bytes | None = None) -> Awaitable[float]: ...
-
-    async def close(self, code: int = 1000, reason: str = "") -> None: ...
 
 
 class Link:
@@ -98,7 +86,7 @@ class Link:
             task.cancel()
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
-                await self._socket.close(1000, reason.encode()[:_REASON_BYTES].decode(errors="ignore"))
+                await self._socket.close(1000, short_reason(reason))
                 await asyncio.wait([reader])
         except (TimeoutError, OSError, ConnectionClosed):
             logger.debug("hub.link.rest_dropped")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pinnace.core.base.errors import PinnaceError, StoreDamaged, StoreError, StoreFull
+from pinnace.core.base.files import sync_folder
 
 logger = logging.getLogger(__name__)
 
@@ -394,12 +395,3 @@ def _copy_pages(uri: str, to: sqlite3.Connection) -> None:
         source.backup(to)
     finally:
         source.close()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

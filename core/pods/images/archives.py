@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+from pinnace.core.base.files import write_durably
 from pinnace.core.base.imagefiles import FULL_NAME, REF_NAME
 from pinnace.core.base.runtime import Progress, PullFailed
 from pinnace.core.pods.images import manifests
 from pinnace.core.pods.images.index import StoredImage, StoredLayer
-from pinnace.core.pods.images.layout import Layout, write_durably
+from pinnace.core.pods.images.layout import Layout
 from pinnace.core.pods.images.manifests import ConfigFile, Descriptor
 from pinnace.core.pods.images.references import parse
 from pinnace.core.pods.images.tree import Quota

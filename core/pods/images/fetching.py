@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from pinnace.core.base.aio.backoff import Backoff
+from pinnace.core.base.files import write_durably
 from pinnace.core.base.runtime import Credential, Progress, PullFailed
 from pinnace.core.base.settings.edged import RegistrySettings
 from pinnace.core.pods.images import manifests
 from pinnace.core.pods.images.index import StoredImage, StoredLayer
-from pinnace.core.pods.images.layout import Layout, write_durably
+from pinnace.core.pods.images.layout import Layout
 from pinnace.core.pods.images.manifests import ConfigFile, Descriptor, Manifest
 from pinnace.core.pods.images.references import Reference
 from pinnace.core.pods.images.registry import Answered, Registry, endpoints, words

@@ -13,9 +13,10 @@ from typing import Final
 import orjson
 
 from pinnace.core.base.aio.clock import Clock
+from pinnace.core.base.files import write_durably
 from pinnace.core.base.runtime import Progress, PullFailed
 from pinnace.core.pods.images.index import StoredImage
-from pinnace.core.pods.images.layout import Layout, write_durably
+from pinnace.core.pods.images.layout import Layout
 
 logger = logging.getLogger(__name__)
 

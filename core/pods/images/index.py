@@ -10,7 +10,8 @@ from typing import Any
 
 import orjson
 
-from pinnace.core.pods.images.layout import Layout, sync_folder, write_durably
+from pinnace.core.base.files import sync_folder, write_durably
+from pinnace.core.pods.images.layout import Layout
 from pinnace.core.pods.images.records import ImageConfig
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Where the image store keeps what, and how a file is written so that a power cut leaves the old one or the new one.
+"""Where the image store keeps what; its files are written so that a power cut leaves the old one or the new one (base/files.py).
 
 images/i/<id>.json      one record an image: its names, layers and configuration
 images/l/<name>/d       an unpacked layer, the lower directory of an overlay (names are short: mount options are bounded)
@@ -11,7 +11,6 @@ images/k/               locks between children
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 
@@ -43,23 +42,3 @@ class Layout:
 
     def partial(self, digest: str) -> Path:
         return self.partials / digest.partition(":")[2]
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Replace a file: after a power cut it is the old one or the new one, and after the return the new one. Raises OSError."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    with part.open("wb") as out:
-        out.write(content)
-        out.flush()
-        os.fsync(out.fileno())
-    part.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -22,12 +22,13 @@ from typing import Any, Final
 import orjson
 
 from pinnace.core.base.aio.clock import Clock, LoopClock
+from pinnace.core.base.files import write_durably
 from pinnace.core.base.runtime import Credential, DiskUsage, Image, Progress, PullFailed, RuntimeFailed
 from pinnace.core.base.settings.edged import BuiltinRuntimeSettings
 from pinnace.core.pods.images.children import Children
 from pinnace.core.pods.images.imports import SETTLED_SECONDS, Imported, Imports
 from pinnace.core.pods.images.index import Index, StoredImage
-from pinnace.core.pods.images.layout import Layout, write_durably
+from pinnace.core.pods.images.layout import Layout
 from pinnace.core.pods.images.records import ImageConfig
 from pinnace.core.pods.images.references import image_id, parse
 

@@ -21,8 +21,9 @@ from typing import IO, Final, Protocol
 
 import orjson
 
+from pinnace.core.base.files import sync_folder
 from pinnace.core.pods.images.index import StoredLayer
-from pinnace.core.pods.images.layout import Layout, sync_folder
+from pinnace.core.pods.images.layout import Layout
 from pinnace.core.pods.images.tree import Attributes, LayerRefused, Quota, Tree, is_kept, parts_of
 
 WHITEOUT: Final = ".wh."

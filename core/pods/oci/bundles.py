@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from pinnace.core.base.files import write_whole
 from pinnace.core.base.runtime import (
     POD_UID_LABEL,
     ContainerConfig,
@@ -26,7 +27,7 @@ from pinnace.core.base.runtime import (
     SecurityProfile,
 )
 from pinnace.core.pods.images.records import ImageStore
-from pinnace.core.pods.oci import cgroups, files, seccomp, spec
+from pinnace.core.pods.oci import cgroups, seccomp, spec
 from pinnace.core.pods.oci.host import DeviceNode, Host, device, devices
 from pinnace.core.pods.oci.records import ContainerRecord
 from pinnace.core.pods.oci.sandboxes import Sandboxes
@@ -94,7 +95,7 @@ class Bundles:
             apparmor=self._apparmor(security.apparmor),
         )
         await asyncio.to_thread(_make_sources, config)
-        await asyncio.to_thread(files.write, self._shims.folder(container_id) / "config.json", orjson.dumps(found))
+        await asyncio.to_thread(write_whole, self._shims.folder(container_id) / "config.json", orjson.dumps(found))
         return ContainerRecord(
             id=container_id,
             sandbox_id=sandbox_id,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from pinnace.core.base.files import write_whole
 from pinnace.core.base.runtime import (
     Container,
     ContainerConfig,
@@ -160,7 +161,7 @@ class Containers:
     async def _write_exit(self, entry: _Entry) -> None:
         assert entry.exit is not None
         try:
-            await asyncio.to_thread(files.write, self._root / entry.record.id / _EXIT, exit_encoded(entry.exit), is_durable=True)
+            await asyncio.to_thread(write_whole, self._root / entry.record.id / _EXIT, exit_encoded(entry.exit), is_durable=True)
         except OSError as error:
             logger.warning("pods.container.exit_not_written container=%s reason=%s", entry.record.id, error)
 
@@ -199,7 +200,7 @@ class Containers:
         state = self._root / container_id
         try:
             record = await self._bundles.make(container_id, state, sandbox_id, config, sandbox)
-            await asyncio.to_thread(files.write, state / _RECORD, encoded(record), is_durable=True)
+            await asyncio.to_thread(write_whole, state / _RECORD, encoded(record), is_durable=True)
         except BaseException as error:
             self._images.release(container_id)
             await asyncio.to_thread(files.remove_folder, state)

@@ -1,41 +1,12 @@
-"""Small files that must be whole, or there for good."""
+"""Folders that go at once, and processes by when they began."""
 
 from __future__ import annotations
 
-import os
-import secrets
 import shutil
 from pathlib import Path
 
 GONE = ".gone-"
 """What a folder's name begins with once it is being removed: the next start removes what is left of it."""
-
-
-def write(path: Path, content: bytes, *, is_durable: bool = False, mode: int = 0o600) -> None:
-    """Replace a file in one step; `is_durable`: it survives a power cut from here on."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-            if is_durable:
-                file.flush()
-                os.fsync(fd)
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if is_durable:
-        sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def remove_folder(folder: Path) -> None:

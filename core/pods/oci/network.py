@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import orjson
 
+from pinnace.core.base.files import write_whole
 from pinnace.core.base.runtime import SandboxConfig
 from pinnace.core.base.settings.edged import BuiltinRuntimeSettings
-from pinnace.core.pods.oci import files
 from pinnace.core.pods.oci.cni import Attachment, Conf, Network, NetworkFailed, Plugins, addresses, configured
 
 logger = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ def _capabilities(config: SandboxConfig) -> dict[str, Any]:
 
 def _note(folder: Path, network: Network, attachment: Attachment, result: Conf | None, *, is_durable: bool = False) -> None:
     content = {"network": asdict(network), "attachment": asdict(attachment), "result": result}
-    files.write(folder / _RECORD, orjson.dumps(content), is_durable=is_durable)
+    write_whole(folder / _RECORD, orjson.dumps(content), is_durable=is_durable)
 
 
 def _noted(folder: Path) -> tuple[Network, Attachment, Conf | None] | None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from pinnace.core.base.files import write_whole
 from pinnace.core.base.runtime import Dns, NoSuchContainer, RuntimeFailed, SandboxConfig, SandboxState
 from pinnace.core.pods.oci import files
 from pinnace.core.pods.oci.network import PodNetwork
@@ -157,7 +158,7 @@ class Sandboxes:
                 folder, netns = self._root / record.id, self._base / record.id / "net"
                 record = replace(record, ips=await self._network.attach(folder, record.id, netns, config))
             record = replace(record, is_made=True)
-            await asyncio.to_thread(files.write, self._root / record.id / _RECORD, encoded(record), is_durable=True)
+            await asyncio.to_thread(write_whole, self._root / record.id / _RECORD, encoded(record), is_durable=True)
             self._records[record.id] = record
         except BaseException as error:
             await asyncio.shield(self._undo(record.id))
@@ -185,10 +186,10 @@ class Sandboxes:
         (self._base / record.id).mkdir(mode=0o711)
         config.log_directory.mkdir(parents=True, exist_ok=True, mode=0o755)
         if config.dns is not None:
-            files.write(folder / "resolv.conf", resolv_conf(config.dns).encode(), mode=0o644)
+            write_whole(folder / "resolv.conf", resolv_conf(config.dns).encode(), mode=0o644)
         elif RESOLV_CONF.exists():
-            files.write(folder / "resolv.conf", RESOLV_CONF.read_bytes(), mode=0o644)
-        files.write(folder / _RECORD, encoded(record))
+            write_whole(folder / "resolv.conf", RESOLV_CONF.read_bytes(), mode=0o644)
+        write_whole(folder / _RECORD, encoded(record))
 
     async def _make_namespaces(self, record: SandboxRecord, config: SandboxConfig) -> None:
         words = ["sandbox", "--run", str(self._base / record.id), "--own-cgroup", OWN_CGROUP]
@@ -212,7 +213,7 @@ class Sandboxes:
             await self._drop(sandbox_id)
             self._records[sandbox_id] = record = replace(record, is_stopped=True)
             with contextlib.suppress(FileNotFoundError):
-                await asyncio.to_thread(files.write, self._root / sandbox_id / _RECORD, encoded(record))
+                await asyncio.to_thread(write_whole, self._root / sandbox_id / _RECORD, encoded(record))
 
     async def remove(self, sandbox_id: str) -> None:
         await self.stop(sandbox_id)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from pinnace.core.base.files import write_whole
 from pinnace.core.base.runtime import RuntimeFailed
 from pinnace.core.pods.oci import files
 from pinnace.core.pods.oci.frames import frame, read_frame
@@ -155,7 +156,7 @@ class Shims:
         """Run a command in a container; it is killed with all it started when the connection is closed. `process` is a process.json."""
         folder = self._base / "exec" / os.urandom(8).hex()
         await asyncio.to_thread(folder.mkdir, mode=0o700)
-        await asyncio.to_thread(files.write, folder / "process.json", orjson.dumps(process))
+        await asyncio.to_thread(write_whole, folder / "process.json", orjson.dumps(process))
         words = ["exec", "--id", container_id, "--run", str(folder), "--crun", self._crun, "--crun-root", str(self._base / "crun")]
         words += ["--oom-score", str(process.get("oomScoreAdj", 0))]
         words += ["--tty"] * tty + ["--stdin"] * (stdin or tty) + ["--systemd"] * self._is_systemd

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pinnace.core.base.files import write_durably
 from pinnace.core.pods.images.index import Index, StoredImage, StoredLayer, image_from
-from pinnace.core.pods.images.layout import Layout, write_durably
+from pinnace.core.pods.images.layout import Layout
 from pinnace.core.pods.images.records import ImageConfig
 
 CONFIG = ImageConfig(env=(("A", "b"),), cmd=("c",), volumes=("/v",), user="1")

@@ -19,21 +19,6 @@ from pinnace.core.pods.oci.sandboxes import resolv_conf
 from pinnace.core.pods.oci.usage import folder_size
 
 
-def test_write_replaces_and_leaves_no_rubbish(tmp_path: Path) -> None:
-    path = tmp_path / "x"
-    for content in (b"one", b"two"):
-        files.write(path, content, is_durable=True)
-        assert path.read_bytes() == content
-    assert [each.name for each in tmp_path.iterdir()] == ["x"]
-    with pytest.raises(OSError):
-        files.write(tmp_path / "no/such", b"")
-    path.unlink()
-    path.mkdir()
-    with pytest.raises(OSError):
-        files.write(path, b"")
-    assert [each.name for each in tmp_path.iterdir()] == ["x"]
-
-
 def test_folders_go_whole_and_what_was_half_gone_is_swept(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name / "deep/er").mkdir(parents=True)
