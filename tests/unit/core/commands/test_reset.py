@@ -26,7 +26,7 @@ class Machine:
             (self.data / name).write_text("x")
         (self.data / "edge[1].db.backups").mkdir()
         hub = {"tlsCaFile": str(self.certs / "ca"), "tlsCertFile": str(self.certs / "cert"), "tlsPrivateKeyFile": str(self.certs / "key")}
-        modules = {"edgeHub": hub, "edged": {"runPods": False, "hostnameOverride": "n1"}}
+        modules = {"edgeHub": hub, "edged": {"enable": False, "hostnameOverride": "n1"}}
         self.config.write_text(yaml.safe_dump({"database": {"dataSource": str(self.data / OWN[0])}, "modules": modules}))
 
     def reset(self, *arguments: str) -> int:
