@@ -65,6 +65,11 @@ class Materials(Protocol):
         """The host's file behind terminationMessagePath."""
         ...
 
+    async def abandon(self, pod_uid: str) -> None:
+        """Something of the pod was killed and does not end. Where a server of its volumes is away and nobody but such pods has mounted it,
+        all that waits for that server fails; what was not on it yet is lost."""
+        ...
+
     async def unmount(self, pod_uid: str) -> None:
         """Unmount and remove all of a pod but its logs. Raises VolumesNotReady when something is still busy; then it is tried again."""
         ...

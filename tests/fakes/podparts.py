@@ -29,6 +29,7 @@ class FakeMaterials:
     def __init__(self, logs: Path) -> None:
         self.logs = logs
         self.mounted: list[str] = []
+        self.abandoned: list[str] = []
         self.left: set[str] = set()
         self.missing = ""
         self.refused: dict[str, SpecRefused] = {}
@@ -71,6 +72,9 @@ class FakeMaterials:
 
     def termination_log(self, pod: Pod, container: Container, attempt: int) -> Path:
         return self.logs / pod.uid / container.name / f"{attempt}.message"
+
+    async def abandon(self, pod_uid: str) -> None:
+        self.abandoned.append(pod_uid)
 
     async def unmount(self, pod_uid: str) -> None:
         if self.busy:

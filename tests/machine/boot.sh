@@ -68,7 +68,7 @@ log=serial.log
 : >"$log"
 qemu-system-x86_64 -machine q35 -cpu max -smp 2 -m 2048 -nodefaults -no-user-config -display none -no-reboot \
     -kernel vmlinuz -initrd initramfs.gz \
-    -append "console=ttyS0 quiet loglevel=4 systemd.show_status=0 systemd.mask=systemd-journald.socket systemd.log_target=null systemd.unified_cgroup_hierarchy=1 machine.place=$place" \
+    -append "console=ttyS0 quiet loglevel=4 mitigations=off systemd.show_status=0 systemd.mask=systemd-journald.socket systemd.log_target=null systemd.unified_cgroup_hierarchy=1 machine.place=$place" \
     -fsdev local,id=files,path=/,security_model=none,readonly=on,multidevs=remap \
     -device virtio-9p-pci,fsdev=files,mount_tag=files \
     -device virtio-rng-pci -serial "file:$log" -monitor none </dev/null &

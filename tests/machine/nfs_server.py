@@ -9,6 +9,7 @@ from typing import Any, Self
 
 ADDRESS = "127.0.0.1"
 _THREADS = 4
+_SILENCE = [["-i", "lo", "-p", "tcp", end, "2049", "-j", "DROP"] for end in ("--dport", "--sport")]
 _SECONDS = 10
 """The shortest time the kernel takes for leases and for the grace after a start."""
 
@@ -31,11 +32,20 @@ class NfsServer:
         Path("/proc/fs/nfsd/v4_end_grace").write_text("Y")  # nobody has anything to reclaim
 
     def stop(self) -> None:
-        """No thread serves any more and nothing listens: to those who have mounted it the server is away."""
+        """No thread serves any more and nothing listens: what is sent to it is refused."""
         _run("rpc.nfsd", "0")
 
+    def vanish(self) -> None:
+        """As if its plug was pulled: what is sent to it is never answered."""
+        for each in _SILENCE:
+            _run("iptables", "-I", "INPUT", *each)
+
+    def reappear(self) -> None:
+        for each in _SILENCE:
+            _run("iptables", "-D", "INPUT", *each)
+
     def __enter__(self) -> Self:
-        _run("modprobe", "nfsd")
+        _run("modprobe", "-a", "nfsd", "iptable_filter", "xt_tcpudp")
         if not Path("/proc/fs/nfsd/threads").exists():
             _run("mount", "-t", "nfsd", "nfsd", "/proc/fs/nfsd")
         self._place.mkdir(parents=True)

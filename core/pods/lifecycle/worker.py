@@ -327,7 +327,13 @@ class PodWorker:
 
     async def _ended(self, seen: Observed) -> Observed:
         """The pod with nothing that runs. Raises Hurried, RuntimeFailed."""
-        await self._unless_hurried(self._kill(seen))
+        try:
+            await self._unless_hurried(self._kill(seen))
+        except RuntimeFailed as error:
+            self._means.events.pod(self.pod, "Warning", "FailedKillPod", f"error killing pod: {error}")
+            if self.is_ending:
+                await self._means.materials.abandon(self.pod.uid)
+            raise
         seen = await self._look()
         if seen.running:
             raise RuntimeFailed(f"still running: {', '.join(each.name for each in seen.running)}")

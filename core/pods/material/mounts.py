@@ -6,31 +6,50 @@ import errno
 import os
 import re
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 _NOSUID: Final = 0x2
 _NODEV: Final = 0x4
 _READONLY: Final = 0x1
 _REMOUNT: Final = 0x20
 _BIND: Final = 0x1000
+_FORCE: Final = 0x1
 _DETACH: Final = 0x2
 _UNMOUNT_NOFOLLOW: Final = 0x8
+_REMOTE: Final = frozenset({"nfs", "nfs4"})
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")
+
+
+class Mounted(NamedTuple):
+    """`device` is the same for all mounts of one file system."""
+
+    point: Path
+    device: str
+    kind: str
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether who touches it may wait for a server."""
+        return self.kind in _REMOTE
 
 
 class Mounts:
     """This process's mount namespace."""
 
-    def points(self, below: Path) -> list[Path]:
-        """What is mounted at or below a folder, the first mounted first. Does not touch the mounted file systems."""
-        prefix = os.path.realpath(below)
+    def all(self) -> list[Mounted]:
+        """What is mounted, the first mounted first. Does not touch the mounted file systems."""
         found = []
         with Path("/proc/self/mountinfo").open(encoding="utf-8", errors="surrogateescape") as lines:
             for line in lines:
-                point = _ESCAPED.sub(lambda match: chr(int(match[1], 8)), line.split(" ", 5)[4])
-                if point == prefix or point.startswith(prefix + "/"):
-                    found.append(Path(point))
+                _, _, device, _, point, *rest = line.split(" ")
+                place = Path(_ESCAPED.sub(lambda match: chr(int(match[1], 8)), point))
+                found.append(Mounted(place, device, rest[rest.index("-") + 1]))
         return found
+
+    def points(self, below: Path) -> list[Path]:
+        """What is mounted at or below a folder, the first mounted first. Does not touch the mounted file systems."""
+        top = Path(os.path.realpath(below))
+        return [each.point for each in self.all() if each.point.is_relative_to(top)]
 
     def is_point(self, path: Path) -> bool:
         return Path(os.path.realpath(path.parent), path.name) in self.points(path.parent)
@@ -53,9 +72,20 @@ class Mounts:
         if readonly:
             _mount("", target, "", _BIND | _REMOUNT | _READONLY, "")
 
+    def fail(self, target: Path) -> None:
+        """Let all that waits for the server of a remote file system fail, wherever that is mounted; it stays mounted. Raises OSError."""
+        held = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)  # in use: the kernel would unmount it, too
+        try:
+            _unmount(target, _UNMOUNT_NOFOLLOW | _FORCE)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+        finally:
+            os.close(held)
+
     def unmount(self, target: Path) -> None:
-        """Undo one mount: it is out of sight at once, and ends when nobody uses it any more; a server that is away holds up nobody.
-        Nothing happens when there is none. Raises OSError."""
+        """Undo one mount: it is out of sight at once, and ends when nobody uses it any more. Whoever undoes the last one of a server that
+        is away waits for it. Nothing happens when there is none. Raises OSError."""
         try:
             _unmount(target, _UNMOUNT_NOFOLLOW | _DETACH)
         except OSError as error:

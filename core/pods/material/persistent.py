@@ -17,6 +17,13 @@ from pinnace.core.base.pod import Object, Pod
 
 MOUNT_SECONDS: Final = 60.0
 ANSWER_SECONDS: Final = 10.0
+END_SECONDS: Final = 5.0
+_HINTS: Final = (
+    ("bad option", "; install the package nfs-common"),
+    ("need a /sbin/mount", "; install the package nfs-common"),
+    ("system call failed", "; does the server answer?"),
+    ("timed out", "; does the server answer?"),
+)
 _KINDS: Final = ("hostPath", "local", "nfs")
 _META: Final = frozenset(
     {
@@ -96,7 +103,7 @@ async def run_mount(command: Sequence[str], *, timeout_seconds: float = MOUNT_SE
     """Raises OSError with what mount(8) said."""
     code, text = await _run(command, timeout_seconds, package="mount")
     if code:
-        hint = "; install the package nfs-common" if "bad option" in text or "need a /sbin/mount" in text else ""
+        hint = next((hint for words, hint in _HINTS if words in text), "")
         raise OSError(f"{' '.join(command)}: {text or f'exit code {code}'}{hint}")
 
 
@@ -106,6 +113,14 @@ async def answers(folder: Path, *, timeout_seconds: float = ANSWER_SECONDS) -> N
     code, text = await _run(["stat", "--file-system", "--", str(folder)], timeout_seconds, package="coreutils")
     if code:
         raise OSError(text or f"{folder}: the server does not answer")
+
+
+async def run_unmount(point: Path, *, timeout_seconds: float = ANSWER_SECONDS) -> None:
+    """Unmount a remote file system: it is out of sight at once. The last one of a server takes leave of it, in a child process which ends
+    when there is no answer. Raises OSError."""
+    code, text = await _run(["umount", "-i", "-c", "-l", str(point)], timeout_seconds, package="mount")
+    if code:
+        raise OSError(text or f"{point}: umount ended with exit code {code}")
 
 
 async def _run(command: Sequence[str], timeout_seconds: float, *, package: str) -> tuple[int, str]:
@@ -129,5 +144,6 @@ async def _run(command: Sequence[str], timeout_seconds: float, *, package: str) 
         if child.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
-            await child.wait()
+            with contextlib.suppress(TimeoutError):  # in the kernel it may wait on; the loop's watcher sees its end
+                await asyncio.wait_for(child.wait(), END_SECONDS)
     return child.returncode or 0, said.decode(errors="replace").strip()[:500]

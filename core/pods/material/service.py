@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from pinnace.core.base.aio.aside import Aside
 from pinnace.core.base.aio.clock import Clock, LoopClock
 from pinnace.core.base.contract.keys import NodeName, ResourceKey
 from pinnace.core.base.errors import StoreError
@@ -24,6 +25,7 @@ from pinnace.core.pods.material.folders import PodFolders, is_name
 from pinnace.core.pods.material.mounts import Mounts
 from pinnace.core.pods.material.persistent import answers
 from pinnace.core.pods.material.references import environment_needs, pull_secrets, uses
+from pinnace.core.pods.material.remote import RemoteVolumes
 from pinnace.core.pods.material.sources import Queries, SourceMissing, Sources
 from pinnace.core.pods.material.tokens import Tokens
 from pinnace.core.pods.material.volumes import Ready, Volumes, used_volumes
@@ -83,7 +85,11 @@ class PodMaterials:
         self._queries = Queries(uplink, clock)
         self._sources = Sources(objects, self._queries)
         self._tokens = Tokens(objects, self._queries, clock)
-        self._volumes = Volumes(self._folders, self._mounts, self._sources, self._tokens, around=lambda pod: self._around(pod, ()))
+        self._aside = Aside()
+        self._remote = RemoteVolumes(self._folders, self._mounts, self._aside)
+        self._volumes = Volumes(
+            self._folders, self._mounts, self._sources, self._tokens, self._aside, around=lambda pod: self._around(pod, ())
+        )
         self._binding = Binding(self._folders, self._mounts, cluster_domain=self._kubelet.cluster_domain)
         self._ready: dict[str, dict[str, Ready]] = {}
         self._noticed: dict[str, frozenset[str]] = {}
@@ -186,7 +192,7 @@ class PodMaterials:
                 own = self._binding.own_files(pod, container, attempt, taken=found, pod_ips=pod_ips, hostname=sandbox.hostname)
                 return found + own, tuple(self._binding.devices_of(container, volumes))
 
-            mounts, devices = await asyncio.to_thread(prepare)
+            mounts, devices = await self._aside.call(pod.uid, f"the volumes of container {container.name}", prepare)
             spec = container.spec
             return ContainerConfig(
                 name=container.name,
@@ -261,10 +267,15 @@ class PodMaterials:
         self._noticed.pop(pod_uid, None)
         self._ready.pop(pod_uid, None)
         try:
+            await self._remote.unmount(pod_uid)
             await asyncio.to_thread(clean, self._folders, self._mounts, pod_uid)  # first: on a full disk this is what makes room
             await self._tokens.forget(pod_uid)
         except (OSError, StoreError) as error:
             raise VolumesNotReady(f"pod {pod_uid} is not cleaned up yet: {_words(error)}") from error
+
+    async def abandon(self, pod_uid: str) -> None:
+        if is_name(pod_uid):
+            await self._remote.abandon(pod_uid)
 
     async def leftovers(self) -> Collection[str]:
         return self._tokens.uids().union(await asyncio.to_thread(self._folders.uids))

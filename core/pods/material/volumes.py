@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from pinnace.core.base.aio.aside import Aside
 from pinnace.core.base.contract.keys import ResourceKey
 from pinnace.core.base.contract.quantities import whole
 from pinnace.core.base.pod import Object, Pod
@@ -43,15 +44,16 @@ class Ready(NamedTuple):
 
 
 class Volumes:
-    """`around` tells what the node knows of a pod."""
+    """`around` tells what the node knows of a pod. What is somebody else's may be on a server that is away: it is touched `aside`."""
 
     def __init__(
-        self, folders: PodFolders, mounts: Mounts, sources: Sources, tokens: Tokens, *, around: Callable[[Pod], Surroundings]
+        self, folders: PodFolders, mounts: Mounts, sources: Sources, tokens: Tokens, aside: Aside, *, around: Callable[[Pod], Surroundings]
     ) -> None:
         self._folders = folders
         self._mounts = mounts
         self._sources = sources
         self._tokens = tokens
+        self._aside = aside
         self._around = around
 
     async def set_up(self, pod: Pod, volume: Object, before: Ready | None) -> Ready:
@@ -64,10 +66,9 @@ class Volumes:
             settings = volume["nfs"] or {}
             return await self._nfs(pod, Persistent(str(volume["name"]), "nfs", settings, bool(settings.get("readOnly"))))
         if "hostPath" in volume:
-            settings = volume["hostPath"] or {}
             if before is not None:
                 return before
-            return Ready(await asyncio.to_thread(host_path, str(settings.get("path", "")), str(settings.get("type") or "")))
+            return Ready(await self._host_path(pod, str(volume["name"]), volume["hostPath"] or {}))
         if "emptyDir" in volume or not volume.keys() - {"name"}:
             return await asyncio.to_thread(self._empty, pod, volume, before)
         raise ValueError(f"volume type {', '.join(sorted(volume.keys() - {'name'}))} is not supported by this node")
@@ -143,10 +144,13 @@ class Volumes:
             case "nfs":
                 return await self._nfs(pod, source)
             case "local":
-                return await asyncio.to_thread(self._local, pod, source, before)
+                return await self._aside.call((pod.uid, name), f"persistent volume {source.name}", self._local, pod, source, before)
             case _:
-                path = await asyncio.to_thread(host_path, str(source.settings.get("path", "")), str(source.settings.get("type") or ""))
-                return Ready(path, source.readonly)
+                return Ready(await self._host_path(pod, name, source.settings), source.readonly)
+
+    async def _host_path(self, pod: Pod, name: str, settings: Object) -> Path:
+        path, kind = str(settings.get("path", "")), str(settings.get("type") or "")
+        return await self._aside.call((pod.uid, name), f"hostPath {path}", host_path, path, kind)
 
     def _local(self, pod: Pod, source: Persistent, before: Ready | None) -> Ready:
         path = Path(str(source.settings.get("path", "")))

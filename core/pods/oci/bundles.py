@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from pinnace.core.base.aio.aside import Aside
 from pinnace.core.base.files import write_whole
 from pinnace.core.base.runtime import (
     POD_UID_LABEL,
@@ -59,6 +60,7 @@ class Bundles:
         self._host = host
         self._is_systemd = is_systemd
         self._accounts: dict[str, Accounts] = {}
+        self._aside = Aside()
 
     async def make(
         self, container_id: str, state: Path, sandbox_id: str, config: ContainerConfig, sandbox: SandboxConfig
@@ -94,7 +96,10 @@ class Bundles:
             seccomp=await asyncio.to_thread(seccomp.load, security.seccomp, held),
             apparmor=self._apparmor(security.apparmor),
         )
-        await asyncio.to_thread(_make_sources, config)
+        try:
+            await self._aside.call(sandbox.uid, f"the mounts of container {config.name}", _make_sources, config)
+        except TimeoutError as error:
+            raise RuntimeFailed(str(error.strerror or error), reason="CreateContainerError") from error
         await asyncio.to_thread(write_whole, self._shims.folder(container_id) / "config.json", orjson.dumps(found))
         return ContainerRecord(
             id=container_id,

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 _RECORD: Final = "container.json"
 _EXIT: Final = "exit"
 _STARTED: Final = "started"
-_KILL_SECONDS: Final = 20.0
+_KILL_SECONDS: Final = 10.0
 """How long the kernel may take to end a killed container before the caller hears of it."""
 
 
@@ -214,15 +214,17 @@ class Containers:
 
     async def start(self, container_id: str) -> None:
         """Raises RuntimeFailed(reason="StartError"); the container has then ended with code 128."""
-        entry = self._entry(container_id)
-        async with entry.lock:
-            if entry.state is not ContainerState.CREATED:
-                raise RuntimeFailed(f"container {entry.record.name} was started before")
-            entry.started_at = time.time()
-            # Once begun it is seen through: a caller that gives up must not leave a container nobody watches.
-            await asyncio.shield(asyncio.ensure_future(self._start(entry)))
+        # Once begun it is seen through: a caller that gives up must not leave a container nobody watches.
+        await asyncio.shield(asyncio.ensure_future(self._start(self._entry(container_id))))
 
     async def _start(self, entry: _Entry) -> None:
+        async with entry.lock:
+            if entry.state is not ContainerState.CREATED or entry.record.id not in self._entries:
+                raise RuntimeFailed(f"container {entry.record.name} was started before, or is removed")
+            entry.started_at = time.time()
+            await self._start_shim(entry)
+
+    async def _start_shim(self, entry: _Entry) -> None:
         record = entry.record
         problem: RuntimeFailed | None = None
         try:
@@ -246,9 +248,16 @@ class Containers:
             raise RuntimeFailed(entry.exit.message or str(problem), reason=entry.exit.reason) from problem
 
     async def stop(self, container_id: str, grace_seconds: float) -> None:
-        """Raises RuntimeFailed when the kernel does not end it."""
+        """One that is being started is waited for. Raises RuntimeFailed when the kernel does not end it."""
         entry = self._entries.get(container_id)
-        if entry is None or not entry.is_running:
+        if entry is None:
+            return
+        async with entry.lock:
+            pass
+        await self._stop(entry, grace_seconds)
+
+    async def _stop(self, entry: _Entry, grace_seconds: float) -> None:
+        if not entry.is_running:
             return
         if grace_seconds > 0:
             await self._signal(entry, entry.record.stop_signal)
@@ -256,7 +265,7 @@ class Containers:
                 await asyncio.wait_for(entry.ended.wait(), grace_seconds)
                 return
             except TimeoutError:
-                logger.debug("pods.container.grace_over container=%s", container_id)
+                logger.debug("pods.container.grace_over container=%s", entry.record.id)
         await self._signal(entry, signal.SIGKILL)
         try:
             await asyncio.wait_for(entry.ended.wait(), _KILL_SECONDS)
@@ -283,7 +292,7 @@ class Containers:
             return
         async with entry.lock:
             if entry.is_running:
-                await self.stop(container_id, 0)
+                await self._stop(entry, 0)
             if self._entries.pop(container_id, None) is None:
                 return
             await asyncio.to_thread(files.remove_folder, self._root / container_id)

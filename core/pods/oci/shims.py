@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -25,6 +26,10 @@ PROGRAM: Final = Path(__file__).with_name("shim") / "pinnace-shim"
 OWN_CGROUP: Final = "/pinnace-shims"
 """Where shims live: outside the agent's cgroup, so that they outlive its service, and outside the pods', which are bounded."""
 ANSWER_SECONDS: Final = 10.0
+CALL_SECONDS: Final = 60.0
+"""For a command that ends soon, on a machine that has much else to do."""
+START_SECONDS: Final = 60
+"""For crun until the container runs; then the shim ends it. It hangs where the server of a mount is away."""
 LEAVE_SECONDS: Final = 1.0
 
 
@@ -79,10 +84,17 @@ class Shims:
         first = output.decode(errors="replace").partition("\n")[0]
         return first.removeprefix("crun version ").strip()
 
-    async def call(self, *words: str) -> bytes:
+    async def call(self, *words: str, seconds: float = CALL_SECONDS) -> bytes:
         """Run a command that ends soon; its output. Raises RuntimeFailed with what it says."""
         process = await self._spawn(words, stdout=PIPE, stderr=PIPE)
-        output, errors = await process.communicate()
+        try:
+            async with asyncio.timeout(seconds):
+                output, errors = await process.communicate()
+        except TimeoutError as error:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            text = f"pinnace-shim {words[0]} did not end within {seconds:g} s; is a disk or server away, or the machine overloaded?"
+            raise RuntimeFailed(text) from error
         if process.returncode != 0:
             raise RuntimeFailed(errors.decode(errors="replace").strip() or f"pinnace-shim {words[0]} failed")
         return output
@@ -100,7 +112,7 @@ class Shims:
         words = [
             *("supervise", "--id", record.id, "--base", str(self._base), "--run", str(self.folder(record.id)), "--state", str(state)),
             *("--log", record.log_path, "--crun", self._crun, "--crun-root", str(self._base / "crun"), "--cgroup", record.cgroup),
-            *("--own-cgroup", OWN_CGROUP),
+            *("--own-cgroup", OWN_CGROUP, "--seconds", str(START_SECONDS)),
         ]
         for is_set, flag in (
             (record.tty, "--tty"),
@@ -115,7 +127,7 @@ class Shims:
         for path in record.shared:
             words += ["--share", path]
         async with self._starting:
-            said = (await self.call(*words)).decode(errors="replace").strip()
+            said = (await self.call(*words, seconds=START_SECONDS + CALL_SECONDS)).decode(errors="replace").strip()
         status, _, rest = said.partition(" ")
         if status != "ok":
             raise RuntimeFailed(rest or "the container's shim ended before it was started")

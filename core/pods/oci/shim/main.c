@@ -17,7 +17,7 @@ static int read_options(int count, char **words, struct options *o) {
     const struct named_text texts[] = {
         {"--id", &o->id}, {"--base", &o->base}, {"--run", &o->run}, {"--state", &o->state}, {"--log", &o->log}, {"--crun", &o->crun},
         {"--crun-root", &o->crun_root}, {"--cgroup", &o->cgroup}, {"--own-cgroup", &o->own_cgroup}, {"--hostname", &o->hostname},
-        {"--shm", &o->shm}, {"--net", &o->net}, {"--port", &o->port}, {"--oom-score", &o->oom_score},
+        {"--shm", &o->shm}, {"--net", &o->net}, {"--port", &o->port}, {"--oom-score", &o->oom_score}, {"--seconds", &o->seconds},
     };
     const struct named_flag flags[] = {
         {"--tty", &o->tty}, {"--stdin", &o->with_stdin}, {"--stdin-once", &o->stdin_once}, {"--kill-all", &o->kills_all},

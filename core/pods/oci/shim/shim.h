@@ -13,7 +13,7 @@
 
 /* One list of options for every command: a command reads those it needs. */
 struct options {
-    const char *id, *base, *run, *state, *log, *crun, *crun_root, *cgroup, *own_cgroup, *hostname, *shm, *net, *port, *oom_score;
+    const char *id, *base, *run, *state, *log, *crun, *crun_root, *cgroup, *own_cgroup, *hostname, *shm, *net, *port, *oom_score, *seconds;
     const char *volumes[MOST_REPEATED], *shared[MOST_REPEATED], *sysctls[MOST_REPEATED];
     int volume_count, shared_count, sysctl_count;
     bool tty, with_stdin, stdin_once, kills_all, systemd, new_net, new_ipc, new_uts, new_pid;

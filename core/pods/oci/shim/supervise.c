@@ -22,6 +22,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { CLIENTS = 16, BACKLOG = 1 << 18 };
@@ -183,6 +184,26 @@ static void welcome(void) {
     if (fd >= 0) close(fd); /* as many as there may be */
 }
 
+/* False when crun did not end in time: it hangs where the server of a mount is away. Then it is ended, with all it has started. */
+static bool wait_for_crun(const struct options *o, pid_t crun, int *status) {
+    const char *seconds = o->seconds ? o->seconds : "60";
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    const time_t limit = now.tv_sec + atoi(seconds);
+    sigset_t ends;
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGCHLD);
+    for (pid_t done; (done = waitpid(crun, status, WNOHANG)) == 0 || (done < 0 && errno == EINTR);) {
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        if (now.tv_sec >= limit) {
+            kill_tree(crun);
+            return failed("crun did not end within %s s: is the server or disk of a mount away, or the machine overloaded?", seconds);
+        }
+        sigtimedwait(&ends, NULL, &(struct timespec){.tv_nsec = 200 * 1000 * 1000});
+    }
+    return true;
+}
+
 static bool start(const struct options *o) {
     int in[2] = {-1, -1}, out[2] = {-1, -1}, err[2] = {-1, -1}, null = open("/dev/null", O_RDWR | O_CLOEXEC), console = -1, status;
     const char *arguments[16] = {"run", "--detach", "--bundle", o->run, "--pid-file", "pid"};
@@ -202,7 +223,7 @@ static bool start(const struct options *o) {
     snprintf(text, sizeof text, "%.6f", now_seconds());
     bool noted = write_file(me.state, "started", text, true);
     close(in[0]), close(out[1]), close(err[1]), close(null);
-    while (waitpid(crun, &status, 0) < 0 && errno == EINTR) continue;
+    if (!wait_for_crun(o, crun, &status)) return false;
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
         crun_problem(AT_FDCWD, "crun.log", "crun ended without a word");
         return false;

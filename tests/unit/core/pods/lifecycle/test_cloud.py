@@ -13,7 +13,7 @@ from pinnace.core.base.contract.envelopes import load_body, reply
 from pinnace.core.base.contract.keys import ResourceKey
 from pinnace.core.base.errors import RemoteError
 from pinnace.core.base.ports import ObjectChange
-from pinnace.core.base.runtime import ContainerState
+from pinnace.core.base.runtime import ContainerState, RuntimeFailed
 from pinnace.ext.records import Envelope
 
 
@@ -491,3 +491,18 @@ async def test_what_a_pod_waits_for_is_looked_at_when_it_comes(world: PodWorld, 
     await world.service.looked_for(ObjectChange("insert", ResourceKey(kind, "default", "cfg"), "1", b"{}"))
     await world.settle()
     assert world.runtime.running("main")
+
+
+async def test_a_pod_that_cannot_be_killed_is_told_and_its_servers_given_up(world: PodWorld) -> None:
+    """Then it is tried again, and the pod is gone as soon as it ends."""
+    await world.apply(pod())
+    stuck = RuntimeFailed("container main does not end: it waits in the kernel", reason="KillContainerError")
+    world.runtime.failures["stop_container"] = [stuck]
+    await world.delete("web")
+    message = next(each.message for each in world.events.told if each.reason == "FailedKillPod")
+    assert message == "error killing pod: container main does not end: it waits in the kernel"
+    assert world.materials.abandoned == ["uid-web"]
+    assert "web" in world.cloud.pods
+    await world.advance(2)
+    assert "web" not in world.cloud.pods
+    assert world.materials.abandoned == ["uid-web"]

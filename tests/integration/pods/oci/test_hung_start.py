@@ -1,0 +1,75 @@
+"""A crun that does not come back, as where the server of a mount is away: it is ended, and nobody else has to wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from contract.runtime.pods import TestPod
+from rig.oci import OciHome
+
+from pinnace.core.base.runtime import ContainerState, RuntimeFailed
+from pinnace.core.pods.oci import shims
+from pinnace.core.pods.oci.runtime import OciRuntime
+
+pytestmark = [pytest.mark.containers, pytest.mark.root]
+CRUN = """#!/bin/sh
+case "$*" in
+    *--version*) echo crun version 1.0 ;;
+    *) sleep 1234 & echo $$ $! >>{told}; sleep 1235 ;;
+esac
+"""
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Path:
+    """Where the program that hangs tells of its processes."""
+    return tmp_path / "told"
+
+
+@pytest.fixture
+async def hanging(home: OciHome, told: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[OciRuntime]:
+    crun = told.with_name("crun")
+    crun.write_text(CRUN.format(told=told))
+    crun.chmod(0o755)
+    monkeypatch.setattr(shims, "START_SECONDS", 2)
+    settings = replace(home.settings, crun=str(crun), root_dir=home.folder / "hung/root", run_dir=home.folder / "hung/run")
+    made = OciRuntime(settings, home.images, bridge=home.bridge)
+    await made.start()
+    yield made
+    await made.close()
+
+
+async def test_it_is_ended_with_all_it_started_and_told(hanging: OciRuntime, told: Path, tmp_path: Path, cgroup: str) -> None:
+    pod = TestPod(hanging, tmp_path, cgroup)
+    container_id = await pod.create(("sleep", "1000"))
+    with pytest.raises(RuntimeFailed, match="crun did not end within 2 s: is the server or disk of a mount away") as caught:
+        await hanging.start_container(container_id)
+    assert caught.value.reason == "StartError"
+    container = await hanging.container(container_id)
+    assert (container.state, container.exit_code, container.reason) == (ContainerState.EXITED, 128, "StartError")
+    for pid in told.read_text().split():
+        async with asyncio.timeout(20):
+            while os.path.exists(f"/proc/{pid}") and "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]:  # noqa: PTH110
+                await asyncio.sleep(0.02)
+    await pod.remove()
+
+
+async def test_who_wants_it_stopped_or_gone_meanwhile_waits_for_that(hanging: OciRuntime, told: Path, tmp_path: Path, cgroup: str) -> None:
+    """Also when its pod has given up on the start: nothing goes on beside its removal."""
+    pod = TestPod(hanging, tmp_path, cgroup)
+    container_id = await pod.create(("sleep", "1000"))
+    starting = asyncio.create_task(hanging.start_container(container_id))
+    async with asyncio.timeout(20):
+        while not told.exists():
+            await asyncio.sleep(0.02)
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    await hanging.stop_container(container_id, 0)
+    assert (await hanging.container(container_id)).reason == "StartError"
+    await hanging.remove_container(container_id)
+    await pod.remove()
