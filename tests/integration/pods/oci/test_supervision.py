@@ -165,7 +165,11 @@ async def test_shim_killed_while_no_agent_lived(pod: TestPod, runtime: OciRuntim
     container_id = await pod.start()
     pid = container_pid(home, container_id)
     await runtime.close()
-    os.kill(home.shims()[container_id], signal.SIGKILL)
+    shim = home.shims()[container_id]
+    ended = os.pidfd_open(shim)
+    os.kill(shim, signal.SIGKILL)
+    await asyncio.to_thread(_wait_readable, ended)
+    os.close(ended)
     async with another(home) as second:
         container = await second.container(container_id)
         assert (container.state, container.reason) == (ContainerState.EXITED, "ContainerStatusUnknown")
