@@ -201,6 +201,7 @@ static bool wait_for_crun(const struct options *o, pid_t crun, int *status) {
         }
         sigtimedwait(&ends, NULL, &(struct timespec){.tv_nsec = 200 * 1000 * 1000});
     }
+    raise(SIGCHLD); /* blocked, so it stays for wait_for_end: the container's own may have been taken here */
     return true;
 }
 
