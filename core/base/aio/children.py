@@ -1,10 +1,38 @@
-"""Ending child processes."""
+"""Child processes that somebody waits for: they end, whatever becomes of who waits."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
 from typing import Any
+
+
+async def start(*words: str | Path, **options: Any) -> asyncio.subprocess.Process:
+    """`asyncio.create_subprocess_exec`; a child that began while the caller was cancelled is killed. Raises OSError."""
+    starting = asyncio.ensure_future(asyncio.create_subprocess_exec(*words, **options))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            await kill(await starting)
+        raise
+
+
+async def hear(process: asyncio.subprocess.Process, *, seconds: float | None = None) -> tuple[bytes, bytes]:
+    """What a child says until its end. It is killed when that takes longer than `seconds`, which raises TimeoutError, and when the caller
+    is cancelled."""
+    talking = asyncio.ensure_future(process.communicate())
+    try:
+        done, _ = await asyncio.wait((talking,), timeout=seconds)
+        if not done:
+            raise TimeoutError
+        return talking.result()
+    finally:
+        if not talking.done():
+            await kill(process)
+        talking.cancel()
+        await asyncio.gather(talking, return_exceptions=True)
 
 
 async def kill(process: asyncio.subprocess.Process) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from pinnace.core.base.aio.aside import Aside
+from pinnace.core.base.aio.whole import whole
 from pinnace.core.base.files import write_whole
 from pinnace.core.base.runtime import (
     POD_UID_LABEL,
@@ -70,7 +71,7 @@ class Bundles:
         if self._sandboxes.state(inside) is not SandboxState.READY:
             raise RuntimeFailed(f"the sandbox of {sandbox.namespace}/{sandbox.name} is not ready", reason="CreateContainerError")
         image = self._images.config(config.image)
-        await asyncio.to_thread(self._make_folders, container_id, state, self._images.layers(config.image))
+        await whole(asyncio.to_thread(self._make_folders, container_id, state, self._images.layers(config.image)))
         security = config.security
         accounts = await self._accounts_of(config.image, state)
         user = resolve(image.user, security.run_as_user, security.run_as_group, security.supplemental_groups, accounts)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import secrets
 import signal
 import time
@@ -260,12 +262,14 @@ class Containers:
         if not entry.is_running:
             return
         if grace_seconds > 0:
-            await self._signal(entry, entry.record.stop_signal)
             try:
+                await self._signal(entry, entry.record.stop_signal)
                 await asyncio.wait_for(entry.ended.wait(), grace_seconds)
                 return
             except TimeoutError:
                 logger.debug("pods.container.grace_over container=%s", entry.record.id)
+            except RuntimeFailed as error:
+                logger.warning("pods.container.signal_failed container=%s reason=%s: it is killed", entry.record.id, error)
         await self._signal(entry, signal.SIGKILL)
         try:
             await asyncio.wait_for(entry.ended.wait(), _KILL_SECONDS)
@@ -284,7 +288,16 @@ class Containers:
         except RuntimeFailed:
             if number != signal.SIGKILL:
                 raise
-            await asyncio.to_thread(cgroups.kill, entry.record.cgroup)
+            await asyncio.to_thread(self._end_with_shim, entry.record)
+
+    def _end_with_shim(self, record: ContainerRecord) -> None:
+        """End a container whose shim obeys no more: it will not tell of the end either."""
+        logger.warning("pods.container.shim_hangs container=%s name=%s; it is ended with its container", record.id, record.name)
+        cgroups.kill(record.cgroup)
+        shim = self._shims.living(record.id)
+        if shim:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(shim, signal.SIGKILL)
 
     async def remove(self, container_id: str) -> None:
         entry = self._entries.get(container_id)

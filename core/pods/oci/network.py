@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
+from pinnace.core.base.aio import children
 from pinnace.core.base.files import write_whole
 from pinnace.core.base.runtime import SandboxConfig
 from pinnace.core.base.settings.edged import BuiltinRuntimeSettings
@@ -19,6 +20,7 @@ from pinnace.core.pods.oci.cni import Attachment, Conf, Network, NetworkFailed, 
 
 logger = logging.getLogger(__name__)
 _RECORD: Final = "network.json"
+_LOOK_SECONDS: Final = 10.0
 BRIDGE: Final = "pinnace0"
 DEFAULT: Final = "the default network"
 
@@ -99,33 +101,30 @@ class PodNetwork:
         await asyncio.to_thread(_note, folder, network, attachment, result)
         return addresses(result)
 
-    async def detach(self, folder: Path, *, has_netns: bool) -> None:
-        """Undo `attach`, after a reboot too: addresses kept on the disk are given back. Nothing happens when there is nothing to undo."""
-        noted = await asyncio.to_thread(_noted, folder)
+    async def detach(self, folder: Path, *, netns: str) -> None:
+        """Undo `attach`, after a reboot too, when `netns` is "": addresses kept on the disk are given back. Nothing happens when there is
+        nothing to undo. Raises NetworkFailed."""
+        try:
+            noted = await asyncio.to_thread(_noted, folder)
+        except ValueError as error:
+            logger.warning("pods.network.record_unreadable folder=%s reason=%s: the network of today is asked to undo it", folder, error)
+            noted = await asyncio.to_thread(self._network), Attachment(folder.name, netns), None
         if noted is None:
             return
         network, attachment, result = noted
-        if not has_netns:
-            attachment = Attachment(attachment.container_id, "", attachment.interface, attachment.args, attachment.capabilities)
-        await self._plugins.delete(network, attachment, result)
+        await self._plugins.delete(network, replace(attachment, netns=netns), result)
         await asyncio.to_thread((folder / _RECORD).unlink, missing_ok=True)
-
-    async def check(self, folder: Path) -> None:
-        """Is the network as it was attached? Raises NetworkFailed."""
-        noted = await asyncio.to_thread(_noted, folder)
-        if noted is not None and noted[2] is not None:
-            await self._plugins.check(noted[0], noted[1], noted[2])
 
 
 async def _drops_forwarded() -> bool:
     """Does the machine drop what it would forward, as one with docker does? Pods then need rules of their own; those take their time."""
     try:
-        process = await asyncio.create_subprocess_exec(
-            "iptables", "-w", "-S", "FORWARD", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        process = await children.start(
+            "iptables", "-w", "5", "-S", "FORWARD", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
         )
-    except OSError:
+        output, _ = await children.hear(process, seconds=_LOOK_SECONDS)
+    except (OSError, TimeoutError):
         return False
-    output, _ = await process.communicate()
     return output.startswith(b"-P FORWARD DROP")
 
 
@@ -151,12 +150,12 @@ def _note(folder: Path, network: Network, attachment: Attachment, result: Conf |
 
 
 def _noted(folder: Path) -> tuple[Network, Attachment, Conf | None] | None:
+    """None when nothing was attached. Raises ValueError when that cannot be read."""
     try:
         found: Mapping[str, Any] = orjson.loads((folder / _RECORD).read_bytes())
         network = Network(**{**found["network"], "plugins": tuple(found["network"]["plugins"])})
         return network, Attachment(**found["attachment"]), found["result"]
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
-        logger.warning("pods.network.record_unreadable folder=%s reason=%s", folder, error)
-        return None
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"something is missing: {error}") from error

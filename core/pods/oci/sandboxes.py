@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from pinnace.core.base.aio.whole import whole
 from pinnace.core.base.files import write_whole
 from pinnace.core.base.runtime import Dns, NoSuchContainer, RuntimeFailed, SandboxConfig, SandboxState
 from pinnace.core.pods.oci import files
@@ -47,6 +48,7 @@ class Sandboxes:
         self._boot = boot
         self._records: dict[str, SandboxRecord] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        self._strays: set[str] = set()
 
     def load(self) -> None:
         """Read what is on the disk. Blocks."""
@@ -56,10 +58,13 @@ class Sandboxes:
             try:
                 record = decoded(SandboxRecord, (folder / _RECORD).read_bytes())
             except (OSError, ValueError) as error:
-                logger.warning("pods.sandbox.record_unreadable folder=%s reason=%s; it is removed", folder, error)
-                files.remove_folder(folder)
+                logger.warning("pods.sandbox.record_unreadable folder=%s reason=%s; it is taken down", folder, error)
+                self._strays.add(folder.name)
                 continue
             self._records[record.id] = record
+        if self._base.is_dir():
+            files.sweep(self._base)
+            self._strays |= {each.name for each in self._base.iterdir()} - set(self._records)
 
     def record(self, sandbox_id: str) -> SandboxRecord:
         """Raises NoSuchContainer."""
@@ -81,6 +86,18 @@ class Sandboxes:
             except RuntimeFailed as error:
                 logger.warning("pods.sandbox.let_go sandbox=%s reason=%s", record.id, error)
                 await self._forget(record.id)
+        while self._strays:
+            await self._take_down(self._strays.pop())
+
+    async def _take_down(self, sandbox_id: str) -> None:
+        """Of a sandbox whose record did not come through a power cut or a damaged disk: its addresses and namespaces are not lost."""
+        try:
+            netns = self._base / sandbox_id / "net"
+            await self._network.detach(self._root / sandbox_id, netns=str(netns) if netns.exists() else "")
+            await self._drop(sandbox_id)
+        except RuntimeFailed as error:
+            logger.warning("pods.sandbox.let_go sandbox=%s reason=%s", sandbox_id, error)
+        await self._forget(sandbox_id)
 
     def state(self, record: SandboxRecord) -> SandboxState:
         return SandboxState.READY if not record.is_stopped and self._is_whole(record) else SandboxState.NOT_READY
@@ -152,7 +169,7 @@ class Sandboxes:
         )
         self._records[record.id] = record
         try:
-            await asyncio.to_thread(self._prepare, record, config)
+            await whole(asyncio.to_thread(self._prepare, record, config))
             await self._make_namespaces(record, config)
             if not record.host_network:
                 folder, netns = self._root / record.id, self._base / record.id / "net"
@@ -209,7 +226,7 @@ class Sandboxes:
             record = self._records.get(sandbox_id)
             if record is None or record.is_stopped:
                 return
-            await self._network.detach(self._root / sandbox_id, has_netns=self._is_whole(record))
+            await self._network.detach(self._root / sandbox_id, netns=self.netns(record) if self._is_whole(record) else "")
             await self._drop(sandbox_id)
             self._records[sandbox_id] = record = replace(record, is_stopped=True)
             with contextlib.suppress(FileNotFoundError):

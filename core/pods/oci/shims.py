@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import shutil
@@ -15,6 +14,8 @@ from typing import Any, Final
 
 import orjson
 
+from pinnace.core.base.aio import children
+from pinnace.core.base.aio.whole import whole
 from pinnace.core.base.files import write_whole
 from pinnace.core.base.runtime import RuntimeFailed
 from pinnace.core.pods.oci import files
@@ -31,6 +32,9 @@ CALL_SECONDS: Final = 60.0
 START_SECONDS: Final = 60
 """For crun until the container runs; then the shim ends it. It hangs where the server of a mount is away."""
 LEAVE_SECONDS: Final = 1.0
+FINISH_SECONDS: Final = 5.0
+"""What a command that nobody waits for any more gets to end by itself: it takes milliseconds, and would leave namespaces half made."""
+_AGAIN_SECONDS: Final = 0.02
 
 
 class Shims:
@@ -77,22 +81,22 @@ class Shims:
     async def version(self) -> str:
         """Of crun; "" when it does not say."""
         try:
-            process = await asyncio.create_subprocess_exec(self._crun, "--version", stdout=PIPE)
-        except OSError:
+            process = await children.start(self._crun, "--version", stdout=PIPE)
+            output, _ = await children.hear(process, seconds=CALL_SECONDS)
+        except (OSError, TimeoutError):
             return ""
-        output, _ = await process.communicate()
         first = output.decode(errors="replace").partition("\n")[0]
         return first.removeprefix("crun version ").strip()
 
     async def call(self, *words: str, seconds: float = CALL_SECONDS) -> bytes:
-        """Run a command that ends soon; its output. Raises RuntimeFailed with what it says."""
+        """Run a command that ends soon, and has ended when the caller is cancelled; its output. Raises RuntimeFailed with what it says."""
+        return await whole(self._call(words, seconds), seconds=FINISH_SECONDS)
+
+    async def _call(self, words: Sequence[str], seconds: float) -> bytes:
         process = await self._spawn(words, stdout=PIPE, stderr=PIPE)
         try:
-            async with asyncio.timeout(seconds):
-                output, errors = await process.communicate()
+            output, errors = await children.hear(process, seconds=seconds)
         except TimeoutError as error:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
             text = f"pinnace-shim {words[0]} did not end within {seconds:g} s; is a disk or server away, or the machine overloaded?"
             raise RuntimeFailed(text) from error
         if process.returncode != 0:
@@ -143,20 +147,30 @@ class Shims:
 
     async def ask(self, container_id: str, kind: bytes, body: bytes = b"") -> None:
         """Send an order and wait for its answer. Raises RuntimeFailed; ConnectionError or FileNotFoundError when no shim is there."""
-        reader, writer = await asyncio.open_unix_connection(str(self.folder(container_id) / "s"))
+        writer: asyncio.StreamWriter | None = None
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
+                reader, writer = await self._reach(container_id)
                 writer.write(frame(kind, body))
                 await writer.drain()
                 answer = await read_frame(reader)
         except TimeoutError as error:
             raise RuntimeFailed(f"the shim of container {container_id} does not answer") from error
         finally:
-            writer.close()
+            if writer is not None:
+                writer.close()
         if answer is None:
             raise ConnectionResetError("the shim ended")
         if answer[1]:
             raise RuntimeFailed(answer[1].decode(errors="replace"))
+
+    async def _reach(self, container_id: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to a shim, also while more wait to be let in than the socket's queue takes."""
+        while True:
+            try:
+                return await asyncio.open_unix_connection(str(self.folder(container_id) / "s"))
+            except BlockingIOError:
+                await asyncio.sleep(_AGAIN_SECONDS)
 
     async def connect(self, container_id: str, *, stdin: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection to attach on. Raises ConnectionError or FileNotFoundError when no shim is there."""
@@ -167,14 +181,13 @@ class Shims:
     async def exec(self, container_id: str, process: Mapping[str, Any], *, tty: bool, stdin: bool) -> Running:
         """Run a command in a container; it is killed with all it started when the connection is closed. `process` is a process.json."""
         folder = self._base / "exec" / os.urandom(8).hex()
-        await asyncio.to_thread(folder.mkdir, mode=0o700)
-        await asyncio.to_thread(write_whole, folder / "process.json", orjson.dumps(process))
         words = ["exec", "--id", container_id, "--run", str(folder), "--crun", self._crun, "--crun-root", str(self._base / "crun")]
         words += ["--oom-score", str(process.get("oomScoreAdj", 0))]
         words += ["--tty"] * tty + ["--stdin"] * (stdin or tty) + ["--systemd"] * self._is_systemd
         ours, theirs = socket.socketpair()
         try:
             with theirs:
+                await whole(asyncio.to_thread(_write_process, folder, process))
                 child = await self._spawn(words, stdin=theirs.fileno(), stdout=DEVNULL)
             reader, writer = await asyncio.open_unix_connection(sock=ours)
         except BaseException:
@@ -189,7 +202,7 @@ class Shims:
         with ours:
             with theirs:
                 child = await self._spawn(("connect", "--net", netns, "--port", str(port)), stdin=theirs.fileno(), stderr=PIPE)
-            _, errors = await child.communicate()
+            _, errors = await children.hear(child)
             if child.returncode != 0:
                 raise RuntimeFailed(errors.decode(errors="replace").strip())
             ours.setblocking(False)
@@ -201,11 +214,14 @@ class Shims:
     ) -> asyncio.subprocess.Process:
         path = os.environ.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         try:
-            return await asyncio.create_subprocess_exec(
-                self._program, *words, stdin=stdin, stdout=stdout, stderr=stderr, env={"PATH": path}
-            )
+            return await children.start(self._program, *words, stdin=stdin, stdout=stdout, stderr=stderr, env={"PATH": path})
         except OSError as error:
             raise RuntimeFailed(f"cannot run {self._program}: {error.strerror}") from error
+
+
+def _write_process(folder: Path, process: Mapping[str, Any]) -> None:
+    folder.mkdir(mode=0o700)
+    write_whole(folder / "process.json", orjson.dumps(process))
 
 
 async def leave(writer: asyncio.StreamWriter) -> None:

@@ -155,9 +155,7 @@ class PodConnection:
 
     async def __aexit__(self, *exc: object) -> None:
         if self._writer is not None:
-            self._writer.close()
-            with contextlib.suppress(OSError):
-                await self._writer.wait_closed()
+            await leave(self._writer)
 
     async def read(self, most: int = 65536) -> bytes:
         assert self._reader is not None, "enter the connection first"
