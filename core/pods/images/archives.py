@@ -191,7 +191,7 @@ def _plain_file(layout: Layout, path: Path, max_bytes: int) -> Iterator[IO[bytes
         if unpacked is stream:
             yield stream
             return
-        work = layout.work / f"archive.{os.getpid()}"
+        work = layout.working("archive", os.getpid())
         try:
             with work.open("w+b") as out:
                 try:

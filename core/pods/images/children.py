@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
 from pinnace.core.base import cli
 from pinnace.core.base.aio.children import kill
+from pinnace.core.base.aio.whole import whole
 from pinnace.core.base.runtime import Progress, PullFailed
 from pinnace.core.pods.images.index import StoredImage, image_from
+from pinnace.core.pods.images.layout import Layout
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +51,8 @@ class Children:
                 self.pids.discard(process.pid)
                 if process.returncode is None:
                     await kill(process)
+                if process.returncode != 0:
+                    await whole(asyncio.to_thread(Layout(Path(request["root"])).sweep, process.pid))
 
     async def _talk(self, process: asyncio.subprocess.Process, request: Mapping[str, Any], progress: Progress) -> list[StoredImage]:
         assert process.stdin is not None

@@ -11,6 +11,7 @@ images/k/               locks between children
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 
@@ -36,6 +37,18 @@ class Layout:
     def layer(self, name: str) -> Path:
         """The unpacked files of a layer."""
         return self.layers / name / "d"
+
+    def working(self, name: str, pid: int) -> Path:
+        """Where the child `pid` makes something that gets its name when it is whole."""
+        return self.work / f"{name}.{pid}"
+
+    def sweep(self, pid: int) -> None:
+        """Remove what a child that was killed had in progress; what cannot be removed waits for the next start. Blocks."""
+        for path in self.work.glob(f"*.{pid}"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def blob(self, digest: str) -> Path:
         return self.blobs / digest.partition(":")[2]

@@ -22,6 +22,7 @@ from typing import Any, Final
 import orjson
 
 from pinnace.core.base.aio.clock import Clock, LoopClock
+from pinnace.core.base.aio.whole import whole
 from pinnace.core.base.files import write_durably
 from pinnace.core.base.runtime import Credential, DiskUsage, Image, Progress, PullFailed, RuntimeFailed
 from pinnace.core.base.settings.edged import BuiltinRuntimeSettings
@@ -100,6 +101,8 @@ class BuiltinImages:
         self._writing = asyncio.Lock()
         self._pulls: dict[tuple[str, tuple[Credential, ...]], _Pull] = {}
         self._held: dict[str, str] = {}
+        self._leaving: set[str] = set()
+        """Images that are being removed: nobody may begin to use them."""
         self._used: dict[str, float] = {}
         self._used_written: dict[str, float] = {}
         self._imported = asyncio.Event()
@@ -182,15 +185,18 @@ class BuiltinImages:
 
     async def remove(self, image_id: str) -> None:
         """Its layers go with it unless other images have them."""
-        image = self._get(image_id)
-        users = [container for container, held in self._held.items() if held == image.id]
-        if users:
-            raise RuntimeFailed(f"the image {image.id} is in use by container {users[0]}; remove that first")
-        try:
-            async with self._writing:
-                await asyncio.to_thread(self._index.remove, image.id)
-        except OSError as error:
-            raise RuntimeFailed(f"the image {image.id} cannot be removed: {error}") from error
+        async with self._writing:
+            image = self._get(image_id)
+            users = [container for container, held in self._held.items() if held == image.id]
+            if users:
+                raise RuntimeFailed(f"the image {image.id} is in use by container {users[0]}; remove that first")
+            self._leaving.add(image.id)
+            try:
+                await whole(asyncio.to_thread(self._index.remove, image.id))
+            except OSError as error:
+                raise RuntimeFailed(f"the image {image.id} cannot be removed: {error}") from error
+            finally:
+                self._leaving.discard(image.id)
         self._used.pop(image.id, None)
         logger.info("images.removed image=%s names=%s", image.id, ",".join(image.tags))
         await self.collect(0.0)
@@ -223,7 +229,7 @@ class BuiltinImages:
 
     def _get(self, key: str) -> StoredImage:
         found = self._index.images.get(image_id(key))
-        if found is None:
+        if found is None or found.id in self._leaving:
             raise RuntimeFailed(f"there is no image {key} on this node", reason="ImageInspectError")
         return found
 

@@ -185,7 +185,7 @@ def add_layer(
             quota.take(found.size, found.files)
             return found
         name = next(each for each in _names(chain) if not (layout.layers / each).exists())
-        work = layout.work / f"{name}.{os.getpid()}"
+        work = layout.working(name, os.getpid())
         try:
             (work / "d").mkdir(parents=True)
             before = (quota.bytes_left, quota.files_left)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -125,6 +126,42 @@ async def test_a_store_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> No
     store = BuiltinImages(BuiltinRuntimeSettings(root_dir=tmp_path / "file"))
     with pytest.raises(RuntimeFailed, match="check rootDir"):
         await store.start()
+
+
+async def test_nobody_begins_to_use_an_image_that_is_being_removed(store: BuiltinImages, monkeypatch: pytest.MonkeyPatch) -> None:
+    (image, _) = fill(store.layout, 2)
+    await store.start()
+    begun, go_on = threading.Event(), threading.Event()
+    remove = Index.remove
+
+    def slowly(index: Index, image_id: str) -> None:
+        begun.set()
+        assert go_on.wait(30)
+        remove(index, image_id)
+
+    monkeypatch.setattr(Index, "remove", slowly)
+    removal = asyncio.create_task(store.remove(image.id))
+    await asyncio.to_thread(begun.wait, 30)
+    store.hold(image.id, "late")
+    try:
+        for use in (store.config, store.layers):
+            with pytest.raises(RuntimeFailed, match="there is no image"):
+                use(image.id)
+    finally:
+        go_on.set()
+        await removal
+
+
+async def test_an_image_held_while_its_removal_waits_for_its_turn_stays(store: BuiltinImages) -> None:
+    (image, _) = fill(store.layout, 2)
+    await store.start()
+    async with store._writing:  # as while another image is entered
+        removal = asyncio.create_task(store.remove(image.id))
+        await asyncio.sleep(0)
+        store.hold(image.id, "late")
+    with pytest.raises(RuntimeFailed, match="in use by container late"):
+        await removal
+    assert all(each.is_dir() for each in store.layers(image.id))
 
 
 async def test_shared_layers_count_once(store: BuiltinImages) -> None:
