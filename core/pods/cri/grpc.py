@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
@@ -45,6 +45,8 @@ UNAVAILABLE: Final = 14
 MOST_BYTES: Final = 34 << 20
 """Of one message: two streams of 16 MiB that a command may have said, and a little."""
 _WINDOW: Final = 1 << 20
+_MOST_WAITING: Final = 64
+"""Messages of a stream that nobody took yet; with more the other side has to wait, within its stream's window."""
 _CONNECT_SECONDS: Final = 5.0
 _HTTP_CODES: Final = {400: 13, 401: 16, 403: 7, 404: UNIMPLEMENTED, 429: UNAVAILABLE, 502: UNAVAILABLE, 503: UNAVAILABLE}
 
@@ -66,15 +68,17 @@ class Unreachable(LinkError):
 class _Call:
     """One stream's answer as it comes in."""
 
-    __slots__ = ("_failure", "_pending", "buffered", "is_over", "messages", "news", "status", "was_answered")
+    __slots__ = ("_failure", "_pending", "is_over", "messages", "news", "number", "owed", "status", "was_answered")
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self.number = number
         self.messages: deque[bytes] = deque()
         self.news = asyncio.Event()
         self.is_over = False
         self.status: CallFailed | None = None
         self.was_answered = False
-        self.buffered = 0
+        self.owed = 0
+        """Bytes of the window that are given back once messages were taken."""
         self._pending = bytearray()
         self._failure: PinnaceError | None = None
 
@@ -123,6 +127,14 @@ class _Call:
         if self.status is not None:
             return self.status
         return None if self.was_answered else CallFailed(2, "the runtime ended the call without a status")
+
+    def credit(self, size: int) -> int:
+        """How many bytes of the window to give back now, after `size` more came (0: after a message was taken)."""
+        self.owed += size
+        if len(self.messages) > _MOST_WAITING:
+            return 0
+        size, self.owed = self.owed, 0
+        return size
 
     async def next(self) -> bytes | None:
         """The next message; None at the good end. Raises CallFailed, Unreachable."""
@@ -184,10 +196,11 @@ class _Connection(asyncio.Protocol):
                 self._room.set()
             case ResponseReceived() | TrailersReceived() | DataReceived() | StreamEnded() | StreamReset():
                 call = self._calls.get(event.stream_id or 0)
-                if isinstance(event, DataReceived):
-                    self._h2.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id or 0)
                 if call is not None:
                     self._on_stream(call, event.stream_id or 0, event)
+                if isinstance(event, DataReceived):
+                    size = event.flow_controlled_length or 0
+                    self._acknowledge(event.stream_id or 0, size if call is None else call.credit(size))
             case _:
                 pass
 
@@ -203,6 +216,15 @@ class _Connection(asyncio.Protocol):
             case _:
                 call.finish()
                 self._forget(number)
+
+    def _acknowledge(self, number: int, size: int) -> None:
+        if size and self.is_open:
+            self._h2.acknowledge_received_data(size, number)
+
+    def taken(self, call: _Call) -> None:
+        """A message of a call was taken: what came meanwhile may be followed by more."""
+        self._acknowledge(call.number, call.credit(0))
+        self._flush()
 
     def _forget(self, number: int) -> None:
         self._calls.pop(number, None)
@@ -233,7 +255,7 @@ class _Connection(asyncio.Protocol):
         if not self.is_open:
             raise Unreachable("the runtime closed the connection; it may be restarting")
         number = self._h2.get_next_available_stream_id()
-        call = self._calls[number] = _Call()
+        call = self._calls[number] = _Call(number)
         headers = [
             (":method", "POST"),
             (":scheme", "http"),
@@ -253,7 +275,8 @@ class _Connection(asyncio.Protocol):
             if self._calls.pop(number, None) is not None:
                 with contextlib.suppress(ProtocolError):
                     self._h2.reset_stream(number, ErrorCodes.CANCEL)
-                self._flush()
+            self._acknowledge(number, call.owed)  # the window is that of all calls
+            self._flush()
             self._room.set()
 
     async def _send(self, number: int, body: bytes) -> None:
@@ -296,24 +319,29 @@ class Channel:
             raise CallFailed(DEADLINE_EXCEEDED, f"no answer within {timeout:g} s") from None
         return _decoded(answer, content)
 
-    async def stream(self, method: str, request: Message, answer: type[M]) -> AsyncIterator[M]:
+    async def stream(self, method: str, request: Message, answer: type[M]) -> AsyncGenerator[M, None]:
         """One request, many answers. Raises CallFailed, Unreachable."""
-        async with asyncio.timeout(_CONNECT_SECONDS):
-            connection = await self._connected()
+        connection = await self._connected()
         async with connection.call(method, request.encode(), None) as call:
             while (content := await call.next()) is not None:
+                connection.taken(call)
                 yield _decoded(answer, content)
 
     async def _connected(self) -> _Connection:
         async with self._connecting:
             if self._connection is None or not self._connection.is_open:
                 loop = asyncio.get_running_loop()
+                connection = _Connection()
                 try:
                     async with asyncio.timeout(_CONNECT_SECONDS):
-                        _, connection = await loop.create_unix_connection(_Connection, str(self.path))
+                        await loop.create_unix_connection(lambda: connection, str(self.path))
                         await connection.greeted.wait()
                 except (OSError, TimeoutError) as error:
+                    connection.close()
                     raise Unreachable(f"nothing answers on {self.path} ({str(error) or 'time-out'})") from error
+                except BaseException:
+                    connection.close()
+                    raise
                 self._connection = connection
             return self._connection
 

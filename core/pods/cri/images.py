@@ -37,7 +37,7 @@ class CriImages:
         self._in_use = in_use
         self._pinned = pinned
         self._wants_bare_ids = wants_bare_ids
-        self._pulls: dict[str, asyncio.Task[Image]] = {}
+        self._pulls: dict[tuple[str, tuple[Credential, ...]], asyncio.Task[Image]] = {}
 
     async def _call(self, method: str, request: Message, answer: type[M]) -> M:
         return await self._channel.call(f"/runtime.v1.ImageService/{method}", request, answer, timeout=self._request_seconds)
@@ -73,18 +73,19 @@ class CriImages:
     async def pull(self, reference: str, credentials: Sequence[Credential] = (), *, progress: Progress | None = None) -> Image:
         """CRI tells no progress: `progress` is called once, at the end."""
         name = parse(reference)
-        task = self._pulls.get(reference)
+        fitting = matching(credentials, name.registry, name.repository)
+        key = (reference, tuple(fitting))  # who has no credential, or a wrong one, gets no image by another's, and spoils none
+        task = self._pulls.get(key)
         if task is None:
-            fitting = matching(credentials, name.registry, name.repository)
-            task = self._pulls[reference] = asyncio.create_task(self._pull(reference, fitting), name=f"pull of {reference}")
-            task.add_done_callback(lambda done: self._pulled(reference, done))
+            task = self._pulls[key] = asyncio.create_task(self._pull(reference, fitting), name=f"pull of {reference}")
+            task.add_done_callback(lambda done: self._pulled(key, done))
         image = await asyncio.shield(task)
         if progress is not None:
             progress(image.size, image.size)
         return image
 
-    def _pulled(self, reference: str, task: asyncio.Task[Image]) -> None:
-        self._pulls.pop(reference, None)
+    def _pulled(self, key: tuple[str, tuple[Credential, ...]], task: asyncio.Task[Image]) -> None:
+        self._pulls.pop(key, None)
         if not task.cancelled():
             task.exception()  # whoever waited was told; perhaps nobody waits any more
 

@@ -16,6 +16,8 @@ from pinnace.core.pods.cri.upgrade import connect
 
 REMOTE_COMMAND: Final = "v4.channel.k8s.io"
 PORT_FORWARD: Final = "portforward.k8s.io"
+_LEAVE_SECONDS: Final = 5.0
+"""What is written and not sent yet has so long to go out."""
 
 
 class _Open:
@@ -35,7 +37,8 @@ class _Open:
 
     async def __aexit__(self, *exc: object) -> None:
         if self._writer is not None:
-            self._writer.close()  # and no waiting: a runtime that reads no more must not hold up whoever leaves
+            self._writer.close()  # and no waiting: a runtime that reads no more must not hold up whoever leaves, nor keep the connection
+            asyncio.get_running_loop().call_later(_LEAVE_SECONDS, self._writer.transport.abort)
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from fakes.criserver import Call, CriServer, Failure
 
-from pinnace.core.base.runtime import ContainerConfig, RuntimeFailed, SandboxConfig, Security
+from pinnace.core.base.runtime import ContainerConfig, Credential, PullFailed, RuntimeFailed, SandboxConfig, Security
 from pinnace.core.pods.cri import messages
 from pinnace.core.pods.cri.runtime import CriRuntime
 
@@ -171,3 +171,26 @@ async def test_runtime_that_is_not_ready_says_why(runtime: CriRuntime, server: C
     state = await runtime.state()
     assert state.problem == "cri-o says: storage is broken"
     assert state.network_problem.startswith("cri-o says: NetworkPluginNotReady; put a CNI configuration")
+
+
+async def test_pulls_at_once_with_different_credentials_are_apart(server: CriServer, runtime: CriRuntime) -> None:
+    """A wrong password spoils nobody else's pull, and a right one opens no door to others."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def pull(body: bytes) -> messages.PullImageResponse | Failure:
+        auth = messages.PullImageRequest.decode(body).auth
+        begun.set()
+        await go_on.wait()
+        return messages.PullImageResponse(image_ref=BARE) if auth is not None and auth.password == "right" else Failure(2, "denied")
+
+    server.methods["PullImage"] = pull
+    wrong = asyncio.create_task(runtime.images.pull("example.org/web:1", (Credential("example.org", "pi", "wrong"),)))
+    await begun.wait()
+    right = asyncio.create_task(runtime.images.pull("example.org/web:1", (Credential("example.org", "pi", "right"),)))
+    without = asyncio.create_task(runtime.images.pull("example.org/web:1"))
+    await asyncio.sleep(0)
+    go_on.set()
+    assert (await right).id == FULL
+    for each in (wrong, without):
+        with pytest.raises(PullFailed, match="denied"):
+            await each

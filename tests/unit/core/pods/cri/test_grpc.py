@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from fakes.criserver import Call, CriServer, Failure, Raw, framed
 
-from pinnace.core.pods.cri import messages
+from pinnace.core.pods.cri import grpc, messages
 from pinnace.core.pods.cri.grpc import (
     DEADLINE_EXCEEDED,
     MOST_BYTES,
@@ -25,6 +25,7 @@ from pinnace.core.pods.cri.grpc import (
 
 VERSION = "/runtime.v1.RuntimeService/Version"
 EXEC = "/runtime.v1.RuntimeService/ExecSync"
+EVENTS = "/runtime.v1.RuntimeService/GetContainerEvents"
 
 
 @pytest.fixture
@@ -200,8 +201,7 @@ async def test_stream_of_answers(server: CriServer, channel: Channel) -> None:
             await call.push(messages.ContainerEventResponse(container_id=str(number)))
 
     server.streams["GetContainerEvents"] = three
-    path = "/runtime.v1.RuntimeService/GetContainerEvents"
-    said = [each.container_id async for each in channel.stream(path, messages.Empty(), messages.ContainerEventResponse)]
+    said = [each.container_id async for each in channel.stream(EVENTS, messages.Empty(), messages.ContainerEventResponse)]
     assert said == ["0", "1", "2"]
 
 
@@ -211,13 +211,94 @@ async def test_stream_that_fails_after_some(server: CriServer, channel: Channel)
         raise Failure(13, "enough")
 
     server.streams["GetContainerEvents"] = one
-    path = "/runtime.v1.RuntimeService/GetContainerEvents"
     said = []
 
     async def listen() -> None:
-        async for each in channel.stream(path, messages.Empty(), messages.ContainerEventResponse):
+        async for each in channel.stream(EVENTS, messages.Empty(), messages.ContainerEventResponse):
             said.append(each.container_id)
 
     with pytest.raises(CallFailed, match="enough"):
         await listen()
     assert said == ["0"]
+
+
+async def test_runtime_that_hangs_is_left_by_who_gives_up(socket: Path, channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes connections and says nothing, as a process that is stopped does: none is kept."""
+    monkeypatch.setattr(grpc, "_CONNECT_SECONDS", 0.05)
+    came, left = [], []
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(writer)
+        while await reader.read(4096):
+            pass
+        left.append(writer)
+        writer.close()
+
+    async with await asyncio.start_unix_server(hang, str(socket)):
+        with pytest.raises(Unreachable, match="time-out"):
+            await version(channel)
+        monkeypatch.setattr(grpc, "_CONNECT_SECONDS", 30.0)
+        with pytest.raises(CallFailed, match="no answer within"):
+            await version(channel, timeout=0.05)
+        async with asyncio.timeout(20):
+            while len(left) < 2:
+                await asyncio.sleep(0.01)
+        assert came == left
+
+
+async def test_stream_from_a_runtime_that_hangs_is_unreachable_however_many_wait(
+    socket: Path, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grpc, "_CONNECT_SECONDS", 0.1)
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async def listen() -> None:
+        async for _ in channel.stream(EVENTS, messages.Empty(), messages.ContainerEventResponse):
+            pass
+
+    async with await asyncio.start_unix_server(hang, str(socket)):
+        ends = await asyncio.gather(*(listen() for _ in range(4)), return_exceptions=True)
+    assert [type(each) for each in ends] == [Unreachable] * 4
+
+
+async def test_stream_nobody_reads_holds_up_the_other_side_and_no_other_call(server: CriServer, channel: Channel) -> None:
+    count, sent = 3000, 0
+
+    async def many(call: Call) -> None:
+        nonlocal sent
+        for number in range(count):
+            await call.push(messages.ContainerEventResponse(container_id=f"{number:01000}"))
+            sent += 1
+
+    server.streams["GetContainerEvents"] = many
+    stream = channel.stream(EVENTS, messages.Empty(), messages.ContainerEventResponse)
+    assert int((await anext(stream)).container_id) == 0
+    before = -1
+    while sent != before:
+        before = sent
+        for _ in range(5):
+            assert (await version(channel)).runtime_name == "fake"
+    assert sent < count / 2
+    assert [int(each.container_id) async for each in stream] == list(range(1, count))
+
+
+async def test_window_of_all_calls_comes_back_from_streams_that_were_left(server: CriServer, channel: Channel) -> None:
+    async def many(call: Call) -> None:
+        while not call.connection.transport or not call.connection.transport.is_closing():
+            await call.push(messages.ContainerEventResponse(container_id="x" * 10_000))
+
+    server.streams["GetContainerEvents"] = many
+    for _ in range(12):  # each would keep a fifth of it
+        stream = channel.stream(EVENTS, messages.Empty(), messages.ContainerEventResponse)
+        await anext(stream)
+        for _ in range(20):
+            await version(channel)
+        await stream.aclose()
+    assert len(server.connections) == 1
+    text = "x" * 1_000_000
+    server.methods["ExecSync"] = lambda _: messages.ExecSyncResponse(stdout=text.encode() * 8)
+    said = await channel.call(EXEC, messages.ExecSyncRequest(cmd=("x",)), messages.ExecSyncResponse, timeout=30)
+    assert len(said.stdout) == 8_000_000

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from pinnace.core.base.runtime import RuntimeFailed
+from pinnace.core.pods.cri import streams
 from pinnace.core.pods.cri.streams import CommandStream, PortStream, exit_code
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -167,3 +168,28 @@ def test_exit_code_of_a_status(said: bytes, code: int) -> None:
 def test_status_that_has_no_code(said: bytes, words: str) -> None:
     with pytest.raises(RuntimeFailed, match=words):
         exit_code(said)
+
+
+async def test_leaving_a_server_that_reads_nothing_closes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "_LEAVE_SECONDS", 0.05)
+    left = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(UPGRADED)
+        await left.wait()
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(1 << 20):
+                pass
+
+    async def address() -> str:
+        return url
+
+    async with served(serve) as url:
+        async with PortStream(address, 80) as stream:
+            writer = stream._writer
+            assert writer is not None
+            writer.write(bytes(1 << 25))  # more than the kernel takes
+        async with asyncio.timeout(20):
+            while writer.transport.get_write_buffer_size():
+                await asyncio.sleep(0.01)
+        left.set()
