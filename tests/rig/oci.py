@@ -8,6 +8,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,6 +19,7 @@ from fakes.imagestore import UnpackedImages
 
 from pinnace.core.base.imagefiles import BuiltImage
 from pinnace.core.base.settings.edged import BuiltinRuntimeSettings
+from pinnace.core.pods.oci.files import start_time
 from pinnace.core.pods.oci.runtime import OciRuntime
 from rig.containerd import network_config
 
@@ -64,9 +66,14 @@ class OciHome(AbstractContextManager["OciHome"]):
 
     def power_cut(self) -> None:
         """End every process of ours, unmount everything and empty what a reboot empties."""
-        for pid in self._processes():
+        killed = {pid: start_time(pid) for pid in self._processes()}
+        for pid in killed:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, 9)
+        deadline = time.monotonic() + 30
+        while any(started and start_time(pid) == started for pid, started in killed.items()):  # the kernel takes its time under load
+            assert time.monotonic() < deadline, f"still there after kill -9: {killed}"
+            time.sleep(0.005)
         for place in reversed(self.mounts()):
             subprocess.run(["umount", "-l", place], check=False, capture_output=True)
         shutil.rmtree(self.settings.run_dir, ignore_errors=True)
