@@ -119,9 +119,11 @@ ConnectionListener = Callable[[NodeName, bool], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class NodeIdentity:
-    """Who a connection speaks for, by its certificate. `wire` is our own wire version offered in the upgrade, 0 for an upstream edge."""
+    """Who a connection speaks for, by its certificate. `wire` is our own wire version offered in the upgrade, 0 for an upstream edge;
+    `machine` its machine-id, "" where it tells none."""
 
     node: NodeName
     project: str = ""
     wire: int = 0
+    machine: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -50,7 +50,8 @@ async def running(settings: EdgeCoreSettings) -> AsyncIterator[HubLink]:
     node, modules = settings.node, settings.modules
     health = Health()
     async with Store(settings.database.data_source, health=health, cache_bytes=settings.database.cache_bytes) as store:
-        link = HubLink(modules.edge_hub, node, departures=store.outbox, health=health)
+        reader = Reader(cloud=modules.edge_hub.websocket.endpoint.host)
+        link = HubLink(modules.edge_hub, node, departures=store.outbox, health=health, machine=reader.machine().machine_id)
         sync = Sync(store, node=node)
         bus = EventBus(
             modules.event_bus,
@@ -62,7 +63,6 @@ async def running(settings: EdgeCoreSettings) -> AsyncIterator[HubLink]:
             folder=settings.database.data_source.with_name("mosquitto"),
         )
         twins = TwinService(node, store=store, objects=store, outbox=store.outbox, uplink=link, bus=bus)
-        reader = Reader(cloud=modules.edge_hub.websocket.endpoint.host)
         pods = _pods(modules.edged, node, store, link, reader) if modules.edged.enable else None
         health.set("cgroups", pods.cgroups.problem if pods is not None else "")
         status = NodeService(modules.edged, node, uplink=link, objects=store, health=health, reader=reader, host=pods)

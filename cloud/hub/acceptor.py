@@ -106,10 +106,15 @@ class Acceptor:
         if not self._hub.has_room_for(NodeName(node)):
             reason = f"nodeLimit {self._settings.node_limit} is reached"
             return self._refuse(connection, node, http.HTTPStatus.SERVICE_UNAVAILABLE, reason)
+        machine = first(request.headers, wireversion.MACHINE)
+        if self._hub.is_other_machine(NodeName(node), machine):
+            reason = f"another machine is connected as {node}; give this one another name, or switch that one off"
+            return self._refuse(connection, node, http.HTTPStatus.CONFLICT, reason)
         connection.identity = NodeIdentity(
             NodeName(node),
             project=first(request.headers, "Project_id"),
             wire=wireversion.agree(first(request.headers, wireversion.HEADER)),
+            machine=machine,
         )
         return None
 

@@ -10,7 +10,7 @@ import asyncio
 import datetime
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -24,6 +24,7 @@ from pinnace.cloud.hub.vault import Vault
 from pinnace.cloud.kube.resources import NODES
 from pinnace.cloud.ports import KubeApi
 from pinnace.core.base.aio.clock import Clock, LoopClock
+from pinnace.core.base.contract import wireversion
 from pinnace.core.base.contract.keys import NODE_COMMON_NAME, NODE_NAME
 from pinnace.core.base.errors import PinnaceError, RefusedError, RemoteError
 
@@ -108,7 +109,7 @@ class Bootstrap:
         if not NODE_NAME.fullmatch(name):
             return web.Response(status=404, text="Node not found")
         try:
-            await self._kube.get(NODES, name)
+            found = await self._kube.get(NODES, name)
         except RemoteError as error:
             if error.code == 404:
                 return web.Response(status=404, text="Node not found")
@@ -117,6 +118,8 @@ class Bootstrap:
         except PinnaceError as error:
             logger.warning("hub.bootstrap.node_lookup_failed node=%s error=%s", name, error)
             return web.Response(status=500, text="Failed to query node information")
+        if is_lost(found, request.headers.get(wireversion.MACHINE, "")):
+            return web.Response(status=404, text="Node not found")
         return web.Response(text="Node founded")
 
     async def _edge(self, request: web.Request) -> web.Response:
@@ -128,12 +131,23 @@ class Bootstrap:
             self._authorize(request, node)
         except RefusedError as error:
             return self._refuse(request, node, 401, str(error))
+        machine = request.headers.get(wireversion.MACHINE, "")
+        if machine and await self._lives_elsewhere(node, machine):
+            why = f"{node} is Ready on another machine; choose another name, or switch that one off: then this one takes its place"
+            return self._refuse(request, node, 409, why)
         try:
             certificate = self._sign(await request.read(), node, request.headers.get("ExtKeyUsages", ""))
         except RefusedError as error:
             return self._refuse(request, node, 500, f"failed to sign certs for edgenode {node}, err: fail to signCerts, err: {error}")
         logger.info("hub.bootstrap.certificate_issued node=%s peer=%s", node, peer_of(request.transport))
         return _der(certificate)
+
+    async def _lives_elsewhere(self, node: str, machine: str) -> bool:
+        """An API that does not answer is no permission."""
+        try:
+            return not is_lost(await self._kube.get(NODES, node), machine)
+        except PinnaceError as error:
+            return not (isinstance(error, RemoteError) and error.code == 404)
 
     def _authorize(self, request: web.Request, node: str) -> None:
         """By the client certificate when one was presented, else by the join token. Raises RefusedError with the answer's text."""
@@ -165,6 +179,15 @@ class Bootstrap:
         self._attempts.failed(request.remote or "")
         logger.warning("hub.bootstrap.refused node=%r peer=%s status=%d reason=%s", node, peer_of(request.transport), status, text)
         return web.Response(status=status, text=text)
+
+
+def is_lost(node: Mapping[str, Any], machine: str) -> bool:
+    """Whether the machine with this id may have the name of a Node that is there: it is that machine, or that one is not Ready any more
+    (its lease has run out, Kubernetes API, Node). Never for "", who does not say which machine it is."""
+    status = node.get("status") or {}
+    known = (status.get("nodeInfo") or {}).get("machineID", "")
+    is_ready = any(each.get("type") == "Ready" and each.get("status") == "True" for each in status.get("conditions") or ())
+    return bool(machine) and (known == machine or not is_ready)
 
 
 def identity(certificate: dict[str, Any]) -> tuple[str, str]:

@@ -84,6 +84,11 @@ class Hub:
         """Whether the node limit lets this node in; one that is connected already may always come back."""
         return node in self._nodes or len(self._nodes) < self._node_limit
 
+    def is_other_machine(self, node: NodeName, machine: str) -> bool:
+        """Whether the node is connected from another machine than this one. Who does not say which machine it is, is none other."""
+        connection = self._nodes.get(node)
+        return connection is not None and "" not in (machine, connection.identity.machine) and connection.identity.machine != machine
+
     async def serve(self, identity: NodeIdentity, socket: Socket, peer: str) -> None:
         """Serve one connection to its end. A former one of the same node ends now; its late errors cannot touch this one."""
         node = identity.node

@@ -12,6 +12,7 @@ import os
 import shlex
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,7 +50,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     logs.configure(args.log_level)
-    config = args.root / "etc/kubeedge/config/edgecore.yaml"
+    node, config = join(args)
+    start = ["edgecore", "--config", str(config)]
+    if os.geteuid() != 0:
+        print("note: without root this node runs devices only, no pods", flush=True)
+    if not args.run:
+        print(f"joined as {node}; start the edge with: {program()} {shlex.join(start)}")
+        return 0
+    print(f"joined as {node}; running", flush=True)
+    os.execv(sys.executable, command_line(*start))  # noqa: S606 - ourselves; the edge starts without what joining loaded
+    return 1
+
+
+def join(args: argparse.Namespace, *, machine: str = "", set_clock: Callable[[float], None] | None = None) -> tuple[str, Path]:
+    """Join with these flags; the node's name and its edgecore.yaml. With `machine` (its machine-id) a cloud of ours gives the name of a
+    Node that is lost to another machine, which replaces it. `set_clock` is given the cloud's time before certificates are judged. Raises
+    PinnaceError."""
+    config: Path = args.root / "etc/kubeedge/config/edgecore.yaml"
     if config.exists() and not args.force:
         raise RefusedError(f"{config} is there already: this machine has joined; add --force to join anew")
     node = args.edgenode_name or socket.gethostname().lower()
@@ -60,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     fresh = config.with_name(config.name + ".new")
     _write(fresh, tree)
     try:
-        asyncio.run(_join(fresh, node, _token(args), is_new=not args.force))
+        asyncio.run(_join(fresh, node, _token(args), is_new=not args.force, machine=machine, set_clock=set_clock))
         fresh.replace(config)
     except LinkError as error:
         raise LinkError(
@@ -68,15 +85,7 @@ def run(args: argparse.Namespace) -> int:
         ) from error
     finally:
         fresh.unlink(missing_ok=True)
-    start = ["edgecore", "--config", str(config)]
-    if os.geteuid() != 0:
-        print("note: without root this node runs devices only, no pods", flush=True)
-    if not args.run:
-        print(f"joined as {node}; start the edge with: {program()} {shlex.join(start)}")
-        return 0
-    print(f"joined as {node}; running", flush=True)
-    os.execv(sys.executable, command_line(*start))  # noqa: S606 - ourselves; the edge starts without what joining loaded
-    return 1
+    return node, config
 
 
 def configuration(args: argparse.Namespace, node: str) -> dict[str, Any]:
@@ -180,12 +189,14 @@ def _write(path: Path, tree: dict[str, Any]) -> None:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}; run as root, or give --root") from error
 
 
-async def _join(config: Path, node: str, token: str, *, is_new: bool) -> None:
+async def _join(config: Path, node: str, token: str, *, is_new: bool, machine: str, set_clock: Callable[[float], None] | None) -> None:
     from pinnace.core.hub.certificates import Certificates
     from pinnace.core.settings import EdgeCoreSettings
 
     settings = load(config, EdgeCoreSettings, overrides={"modules.edgeHub.token": token})
-    certificates = Certificates(settings.modules.edge_hub, NodeName(node))
+    certificates = Certificates(settings.modules.edge_hub, NodeName(node), machine=machine)
+    if set_clock is not None:
+        set_clock(await certificates.time())
     if is_new and await certificates.is_name_taken():
         raise RefusedError(
             f"there is a node {node} already; choose another --edgenode-name, or delete that Node if this machine replaces it"

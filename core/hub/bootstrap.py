@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Final
 
 from pinnace.core.base.errors import LinkError, RefusedError
 from pinnace.core.hub.settings import Endpoint
@@ -21,9 +22,12 @@ _NOT_YET_VALID: Final = 9
 _HOSTNAME_MISMATCH: Final = frozenset({62, 64})
 
 
-class Answer(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Answer:
     status: int
     body: bytes
+    date: str = field(default="", compare=False)
+    """When, by the server's clock (HTTP, RFC 9110 5.6.7)."""
 
     @property
     def text(self) -> str:
@@ -62,11 +66,12 @@ async def _exchange(server: Endpoint, context: ssl.SSLContext, request: bytes) -
         words = first.split(" ", 2)
         if len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].isdigit():
             raise LinkError(f"https://{server} does not speak HTTP")
-        length = next((int(value) for name, _, value in (line.partition(":") for line in rest) if name.lower() == "content-length"), -1)
+        fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in reversed(rest))}
+        length = int(fields.get("content-length", -1))
         if length > BODY_LIMIT:
             raise LinkError(f"https://{server} answered with {length} bytes")
         body = await reader.readexactly(length) if length >= 0 else await reader.read(BODY_LIMIT)
-        return Answer(int(words[1]), body)
+        return Answer(int(words[1]), body, fields.get("date", ""))
     except ValueError as error:
         raise LinkError(f"https://{server} does not speak HTTP") from error
     finally:

@@ -16,6 +16,7 @@ from random import random
 from typing import Final, NamedTuple
 
 from pinnace.core.base.aio.clock import Clock, LoopClock
+from pinnace.core.base.contract import wireversion
 from pinnace.core.base.contract.keys import NODE_COMMON_NAME, NODE_NAME, NodeName
 from pinnace.core.base.errors import ConfigError, LinkError, RefusedError
 from pinnace.core.base.files import sync_folder
@@ -67,12 +68,20 @@ class Certificates:
     """The three files of `modules.edgeHub` and what is to be done about them. For one event loop."""
 
     def __init__(
-        self, settings: EdgeHubSettings, node: NodeName, *, clock: Clock | None = None, draw: Callable[[], float] = random
+        self,
+        settings: EdgeHubSettings,
+        node: NodeName,
+        *,
+        machine: str = "",
+        clock: Clock | None = None,
+        draw: Callable[[], float] = random,
     ) -> None:
+        """`machine`, a machine-id, asks a cloud of ours for a name that another machine had and lost."""
         if not NODE_NAME.fullmatch(node):
             raise ConfigError(f"'{node}' is no node name")
         self._settings = settings
         self._node = node
+        self._machine = {wireversion.MACHINE: machine} if machine else {}
         self._clock = clock or LoopClock()
         self._draw = draw
         self._facts: Facts | None = None
@@ -112,19 +121,31 @@ class Certificates:
         token = parse_token(settings.token)
         authority = await self._authority(token)
         key, request = await openssl.key_and_request(self._node)
-        certificate, facts = await self._fetch(_trusting(authority), request, {"Authorization": f"Bearer {token.jwt}"})
+        certificate, facts = await self._fetch(_trusting(authority), request, {"Authorization": f"Bearer {token.jwt}", **self._machine})
         files = {settings.tls_ca_file: authority, settings.tls_private_key_file: key, settings.tls_cert_file: certificate}
         await self._keep(files, facts)
         logger.info("hub.joined node=%s server=https://%s", self._node, settings.bootstrap)
 
     async def is_name_taken(self) -> bool:
-        """Whether the cloud has a Node of this name already. Needs the join token. Raises as `context`."""
+        """Whether the cloud has a Node of this name already; where it knows `machine`, one that another machine still holds. Needs the join
+        token. Raises as `context`."""
         server = self._settings.bootstrap
         context = _trusting(await self._authority(parse_token(self._settings.token)))
-        answer = await get(server, f"/node/{self._node}", context)
+        answer = await get(server, f"/node/{self._node}", context, headers=self._machine)
         if answer.status not in (200, 404):
             raise LinkError(f"https://{server}/node/{self._node} answered {answer.status}: {answer.text}")
         return answer.status == 200
+
+    async def time(self) -> float:
+        """What the cloud's clock says, in Unix seconds: for a machine whose own has lost the time, and so cannot judge
+        certificates. Its word is taken as a time server's is. 0 when it says nothing. Raises as `context`."""
+        from email.utils import parsedate_to_datetime
+
+        answer = await self._answered_authority(parse_token(self._settings.token))
+        try:
+            return parsedate_to_datetime(answer.date).timestamp()
+        except (TypeError, ValueError):
+            return 0.0
 
     async def renew(self) -> None:
         """Fetch a new certificate by showing the current one. Raises as `context`."""
@@ -136,12 +157,15 @@ class Certificates:
 
     async def _authority(self, token: JoinToken) -> bytes:
         """The cloud's CA certificate as PEM, when it is the token's."""
+        return pem((await self._answered_authority(token)).body)
+
+    async def _answered_authority(self, token: JoinToken) -> Answer:
         server = self._settings.bootstrap
         answer = await get(server, "/ca.crt", _blind())
         if answer.status != 200:
             raise LinkError(f"https://{server}/ca.crt answered {answer.status}: {answer.text}")
         check_authority(answer.body, token)
-        return pem(answer.body)
+        return answer
 
     async def _fetch(self, context: ssl.SSLContext, request: bytes, headers: Mapping[str, str]) -> tuple[bytes, Facts]:
         """The new certificate as PEM, and what it says."""

@@ -39,14 +39,16 @@ class _Connection(ClientConnection):
         super().connection_lost(exc)
 
 
-async def dial(settings: EdgeHubSettings, node: NodeName, context: ssl.SSLContext) -> tuple[ClientConnection, int]:
-    """The open connection and the wire version agreed on. Raises RefusedError when the cloud (or we) say no, else LinkError."""
+async def dial(settings: EdgeHubSettings, node: NodeName, context: ssl.SSLContext, machine: str = "") -> tuple[ClientConnection, int]:
+    """The open connection and the wire version agreed on. By `machine`, its id, the cloud tells this machine from another one of the same
+    name. Raises RefusedError when the cloud (or we) say no, else LinkError."""
     server = settings.websocket.endpoint
     headers = [
         ("Node_id", node),
         ("Project_id", settings.project_id),
         ("ConnectionUse", "msg"),
         (wireversion.HEADER, str(wireversion.CURRENT)),
+        *([(wireversion.MACHINE, machine)] if machine else []),
     ]
     made: list[_Connection] = []
 

@@ -44,14 +44,23 @@ class HubLink:
     """
 
     def __init__(
-        self, settings: EdgeHubSettings, node: NodeName, *, departures: Departures, health: Health, clock: Clock | None = None
+        self,
+        settings: EdgeHubSettings,
+        node: NodeName,
+        *,
+        departures: Departures,
+        health: Health,
+        machine: str = "",
+        clock: Clock | None = None,
     ) -> None:
+        """`machine` is this machine's id, by which the cloud tells two machines of one name apart."""
         self._settings = settings
         self._node = node
+        self._machine = machine
         self._departures = departures
         self._health = health
         self._clock = clock or LoopClock()
-        self._certificates = Certificates(settings, node, clock=self._clock)
+        self._certificates = Certificates(settings, node, machine=machine, clock=self._clock)
         self._limits = Limits(keepalive_interval=float(settings.heartbeat))
         self._lanes: dict[str, Lane[Envelope]] = {}
         self._unheard: set[str] = set()
@@ -168,7 +177,7 @@ class HubLink:
         """One connection from its beginning to its end; returns why it ended. Raises LinkError, RefusedError, ConfigError before."""
         context = await self._certificates.context()
         self._has_certificate.set()
-        socket, wire = await dial(self._settings, self._node, context)
+        socket, wire = await dial(self._settings, self._node, context, self._machine)
         link = Link(
             socket,
             wire=wire,

@@ -15,7 +15,7 @@ from pinnace.core.base.contract.answers import Object, object_of
 from pinnace.core.base.contract.envelopes import Group, Operation, Source, ack, new
 from pinnace.core.base.contract.keys import NodeName, ResourceKey
 from pinnace.core.base.errors import LinkError, RemoteError, StoreError
-from pinnace.core.base.observe.health import Health
+from pinnace.core.base.observe.health import REPORTED, Health
 from pinnace.core.base.ports import ObjectStore, PodHost, Uplink
 from pinnace.core.base.settings.edged import EdgedSettings, seconds
 from pinnace.core.node import objects as make
@@ -104,6 +104,7 @@ class NodeService:
                     await self._report_status()
                     refused.reset()
                     self._health.set(FACT)
+                    self._health.reach(REPORTED)
                 except LinkError as error:
                     logger.info("node.not-reported node=%s reason=%s", self._node, error)
                 except RemoteError as error:

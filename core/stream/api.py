@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from pinnace.core.base.errors import PinnaceError
-from pinnace.core.base.observe.health import Health
+from pinnace.core.base.observe.health import REPORTED, Health
 from pinnace.core.base.pod import Object, Pod
 from pinnace.core.base.runtime import ContainerState, Runtime, SandboxState
 from pinnace.core.stream.http import JSON, TEXT, Exchange, Refusal
@@ -24,8 +24,8 @@ from pinnace.core.stream.stats import Stats
 logger = logging.getLogger(__name__)
 
 READ_ONLY: Final = frozenset({"healthz", "stats", "metrics"})
-EVERYTHING: Final = READ_ONLY | {"pods", "events", "node", "devices", "containerLogs", "exec", "attach", "portForward"}
-TUNNEL: Final = EVERYTHING - {"node", "devices"}
+EVERYTHING: Final = READ_ONLY | {"readyz", "pods", "events", "node", "devices", "containerLogs", "exec", "attach", "portForward"}
+TUNNEL: Final = EVERYTHING - {"readyz", "node", "devices"}
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -41,6 +41,7 @@ class KubeletApi:
         self._logs = Logs(runtime) if runtime is not None else None
         self._routes: Mapping[str, Callable[[Exchange, list[str]], Awaitable[None]]] = {
             "healthz": self._healthz,
+            "readyz": self._readyz,
             "stats": self._summary,
             "metrics": self._metrics,
             "pods": self._pods,
@@ -75,6 +76,12 @@ class KubeletApi:
         problems = self._health.problems
         text = "ok" if not problems else "".join(f"[-]{fact} {problem}\n" for fact, problem in sorted(problems.items()))
         await exchange.answer(200 if not problems else 500, text)
+
+    async def _readyz(self, exchange: Exchange, rest: list[str]) -> None:
+        """Whether the cloud has heard from this run of the agent that its node is Ready; for the image's judgement of a new root."""
+        if not self._health.has_reached(REPORTED):
+            raise Refusal(503, "; ".join(self._health.problems.values()) or "the node has not been reported to the cloud yet")
+        await exchange.answer(200, "ok")
 
     async def _summary(self, exchange: Exchange, rest: list[str]) -> None:
         if rest not in ([], ["summary"]):

@@ -7,6 +7,9 @@ from typing import Final
 HEADER: Final = "Pinnace-Wire"
 """Sent by the edge in the upgrade request with the newest wire version it knows; echoed by a cloud of ours with the version in use."""
 
+MACHINE: Final = "Pinnace-Machine"
+"""Sent by the edge with its machine-id, when it joins and when it connects: by it a cloud of ours tells two machines of one name apart."""
+
 CURRENT: Final = 1
 """Version 1: binary WebSocket messages are packed frames (one or many envelopes), any number of pushes is in flight up to the window,
 and acknowledgements are batched. Text messages keep their upstream meaning at any time."""

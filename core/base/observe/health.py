@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Final
 
 logger = logging.getLogger(__name__)
+
+REPORTED: Final = "reported"
+"""Milestone: the cloud took this run's report of the node's status."""
 
 
 class Health:
@@ -14,6 +18,7 @@ class Health:
     def __init__(self) -> None:
         self._problems: dict[str, str] = {}
         self._listeners: list[Callable[[], None]] = []
+        self._reached: set[str] = set()
 
     def set(self, name: str, problem: str = "") -> None:
         """State a fact: `problem` says what is wrong and what to do, "" that all is well. Logged when it changes."""
@@ -27,6 +32,13 @@ class Health:
             logger.info("health.recovered fact=%s", name)
         for listener in self._listeners:
             listener()
+
+    def reach(self, milestone: str) -> None:
+        """Something that this process waits for in its life happened: the cloud knows that the node is Ready, say."""
+        self._reached.add(milestone)
+
+    def has_reached(self, milestone: str) -> bool:
+        return milestone in self._reached
 
     def problem(self, name: str) -> str:
         return self._problems.get(name, "")

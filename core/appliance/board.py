@@ -1,0 +1,162 @@
+"""The card and the machine of an appliance, as its own programs see them: the adapter around files, mounts, the clock and systemd."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from pinnace.core.appliance.files import drop, keep
+from pinnace.core.appliance.settling import Kept
+
+logger = logging.getLogger(__name__)
+
+YAML: Final = "pinnace.yaml"
+REPORT: Final = "pinnace-report.txt"
+_SYSTEMCTL_SECONDS: Final = 60.0
+_CLOCK_SECONDS: Final = 1.0
+"""What the cloud's clock, told in whole seconds on a slow way, may be ahead."""
+
+
+class Board:
+    """`boot` is the FAT partition, mounted read-only but while something is written to it; `data` the partition that stays."""
+
+    def __init__(
+        self, boot: Path = Path("/boot/firmware"), data: Path = Path("/data"), run: Path = Path("/run/pinnace-boot"), root: Path = Path("/")
+    ) -> None:
+        self._boot = boot
+        self._data = data
+        self._run = run
+        self._root = root
+
+    def wanted(self) -> bytes | None:
+        """pinnace.yaml, None when there is none. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError), (self._boot / YAML).open("rb") as file:
+            return file.read(1 << 20)
+        return None
+
+    def applied(self) -> bytes:
+        """The pinnace.yaml that this node was made of, b"" before."""
+        with contextlib.suppress(OSError):
+            return (self._data / "etc" / YAML).read_bytes()
+        return b""
+
+    def note_applied(self, raw: bytes) -> None:
+        keep(self._data / "etc" / YAML, raw, 0o600)
+
+    @property
+    def is_node(self) -> bool:
+        return (self._data / "etc/kubeedge/config/edgecore.yaml").exists()
+
+    @property
+    def worn(self) -> str:
+        """What the initramfs says of a card that cannot be written, "" for a good one."""
+        with contextlib.suppress(OSError):
+            return (self._run / "worn").read_text(encoding="utf-8").strip()
+        return ""
+
+    @property
+    def has_damaged_root(self) -> bool:
+        return (self._run / "damaged").exists()
+
+    @property
+    def serial(self) -> str:
+        with contextlib.suppress(OSError):
+            return (self._root / "sys/firmware/devicetree/base/serial-number").read_text(errors="replace").strip("\0 \n")
+        return ""
+
+    @property
+    def machine_id(self) -> str:
+        with contextlib.suppress(OSError):
+            return (self._root / "etc/machine-id").read_text(errors="replace").strip()
+        return ""
+
+    def settle(self, files: Mapping[PurePosixPath, Kept | None]) -> list[PurePosixPath]:
+        """Make the data partition so; what was changed. Raises OSError."""
+        changed = []
+        for name, kept in files.items():
+            path = self._data / name
+            if kept is None:
+                if path.exists():
+                    drop(path)
+                    changed.append(name)
+            elif keep(path, kept.content.encode(), kept.mode):
+                changed.append(name)
+        return changed
+
+    def rename(self, name: str) -> None:
+        """The host name, at once."""
+        with contextlib.suppress(PermissionError):
+            socket.sethostname(name)
+
+    def tell(self, text: str) -> None:
+        """Write the report, unless it says so already (but for the time). Raises OSError."""
+        path = self._boot / REPORT
+        with contextlib.suppress(OSError):
+            if _timeless(path.read_text(encoding="utf-8", errors="replace")) == _timeless(text):
+                return
+        with self._writable_boot():
+            keep(path, text.encode())
+
+    @contextlib.contextmanager
+    def _writable_boot(self) -> Iterator[None]:
+        is_mount = os.path.ismount(self._boot)
+        if is_mount:
+            _run("mount", "-o", "remount,rw", str(self._boot))
+        try:
+            yield
+        finally:
+            if is_mount:
+                os.sync()
+                _run("mount", "-o", "remount,ro", str(self._boot))
+
+    def advance_clock(self, wall: float) -> None:
+        """A clock that stands before `wall` is set to it, never back, and that is written down as the next start's floor."""
+        if time.time() >= wall - _CLOCK_SECONDS:
+            return
+        time.clock_settime(time.CLOCK_REALTIME, wall)
+        logger.warning(
+            "board.clock.set to=%s: the board's clock had lost the time, this is the cloud's",
+            time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall)),
+        )
+        floor = self._root / "var/lib/systemd/timesync/clock"
+        with contextlib.suppress(OSError):
+            floor.parent.mkdir(parents=True, exist_ok=True)
+            floor.touch()
+
+    def systemctl(self, *arguments: str) -> None:
+        """What fails here is in systemd's own log."""
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(["systemctl", *arguments], timeout=_SYSTEMCTL_SECONDS, env=_environment(), check=False)
+
+
+def notify_ready() -> None:
+    """Tell systemd that what comes after may start (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.connect("\0" + address[1:] if address.startswith("@") else address)
+        sender.send(b"READY=1")
+
+
+def _run(*command: str) -> None:
+    """Raises OSError."""
+    done = subprocess.run(command, capture_output=True, env=_environment(), check=False)
+    if done.returncode:
+        raise OSError(done.returncode, done.stderr.decode(errors="replace").strip() or f"{command[0]} failed")
+
+
+def _environment() -> dict[str, str]:
+    """Ours without the library path of a frozen program."""
+    return {name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}
+
+
+def _timeless(text: str) -> list[str]:
+    return [line for line in text.splitlines() if not line.startswith("(")]

@@ -1,0 +1,103 @@
+"""Make this board what pinnace.yaml on its boot partition says: name, wifi, log-in, lamps; then join the cloud, however long that takes.
+
+The image runs it at each start that has news (packaging/image). What it did and what is wrong is on the console and in pinnace-report.txt
+beside pinnace.yaml. Where something is wrong, a board that is a node already goes on as it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from pinnace.core.appliance.board import Board, notify_ready
+from pinnace.core.appliance.report import Report, told
+from pinnace.core.appliance.settling import UNITS, board_name, files
+from pinnace.core.appliance.slots import Slots
+from pinnace.core.appliance.wishes import Fault, Wishes, read
+from pinnace.core.base.errors import ConfigError
+from pinnace.core.base.observe import logs
+from pinnace.core.commands.joining import Joining
+
+SUMMARY = "make this board what pinnace.yaml says, and join"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--boot", type=Path, default=Path("/boot/firmware"), metavar="DIR", help="the boot partition (%(default)s)")
+    parser.add_argument("--data", type=Path, default=Path("/data"), metavar="DIR", help="the data partition (%(default)s)")
+    parser.add_argument("--run-dir", type=Path, default=Path("/run/pinnace-boot"), metavar="DIR", help="the initramfs's word (%(default)s)")
+    parser.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="where the node is kept (%(default)s)")
+    parser.add_argument("--attempts", type=int, default=0, metavar="N", help="join so often at most (default: until it is done)")
+    parser.add_argument("--log-level", default="warning", choices=["debug", "info", "warning", "error"], help="%(default)s")
+
+
+def run(args: argparse.Namespace) -> int:
+    logs.configure(args.log_level)
+    board = Board(args.boot, args.data, args.run_dir, args.root)
+    report = Report(version("pinnace"), was_node=board.is_node)
+    wishes, raw = _wishes(board, report)
+    changed = []
+    if wishes is not None:
+        report.name = board_name(wishes, board.serial, board.machine_id)
+        try:
+            changed = board.settle(files(wishes, report.name))
+        except OSError as error:
+            report.notes.append(
+                f"the card cannot be written ({error.strerror or error}): what it had before counts. Is it full, or worn out?"
+            )
+        board.rename(report.name)
+    _notes(board, report, Slots(args.data / "boot", args.run_dir))
+    _tell(board, report)
+    notify_ready()  # the network may start
+    if wishes is None or board.worn:
+        return 0
+    if changed and report.was_node:
+        board.systemctl("--no-block", "try-restart", *(UNITS[each] for each in changed if each in UNITS))
+    joining = Joining(wishes, report.name, root=args.root, machine=board.machine_id, before=read(board.applied())[0])
+    if not joining.is_due(is_node=board.is_node):
+        report.cloud, report.is_joined = f"{wishes.cloud}: joined before, nothing has changed", True
+        board.note_applied(raw)
+        _tell(board, report)
+        return 0
+    for sentence in joining.attempts(board, limit=args.attempts):
+        report.cloud, report.is_joined, report.address = sentence, joining.is_done, joining.address
+        _tell(board, report)
+    if joining.is_done:
+        board.note_applied(raw)
+        board.systemctl("--no-block", "restart", "pinnace-edgecore.service")
+    return 0 if joining.is_done else 1
+
+
+def _wishes(board: Board, report: Report) -> tuple[Wishes | None, bytes]:
+    try:
+        raw = board.wanted()
+    except OSError as error:
+        raise ConfigError(f"the boot partition cannot be read: {error.strerror}; put the card into another computer and look") from error
+    if raw is None:
+        report.faults = [Fault(0, "the file pinnace.yaml is not there; the image has one, docs/flash-and-run.md shows it")]
+        return None, b""
+    wishes, report.faults = read(raw)
+    return wishes, raw
+
+
+def _notes(board: Board, report: Report, slots: Slots) -> None:
+    """What else the person must know."""
+    if board.worn:
+        report.notes.append(board.worn[0].upper() + board.worn[1:] + ".")
+    if board.has_damaged_root:
+        report.notes.append("One of the two roots on the card is damaged, the other one runs. `pinnace upgrade FILE` writes it anew.")
+    given_up = slots.given_up
+    if given_up is not None:
+        report.notes.append(told(given_up))
+        if not board.worn:
+            slots.told()
+
+
+def _tell(board: Board, report: Report) -> None:
+    text = report.text(time.time())
+    print("\n".join(f"pinnace: {line}" for line in text.splitlines() if line), flush=True)
+    try:
+        board.tell(text)
+    except OSError as error:
+        print(f"pinnace: the report cannot be written to the boot partition: {error.strerror or error}", flush=True)

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# kernel.sh BOARDS BOOT: from unpacked packages (kernel, busybox, e2fsck) makes vmlinuz, modules.squashfs and initramfs.gz for the boot
+# partition.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+boards=$1 boot=$2
+PATH=$PATH:/usr/sbin:/sbin
+lines() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$1"; }
+
+release=$(ls "$boards/lib/modules")
+cp "$boards/boot/vmlinuz-$release" "$boot/vmlinuz"
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+while read -r folder; do
+    rm -rf "$boards/lib/modules/$release/kernel"/$folder # a pattern
+done < <(lines "$here/modules-left-out.txt")
+depmod -b "$boards" "$release" 2>"$scratch/depmod.log" || { cat "$scratch/depmod.log" >&2; exit 1; }
+mksquashfs "$boards/lib/modules" "$boot/modules.squashfs" -comp zstd -b 256K -noappend -no-progress -quiet >"$scratch/squashfs.log"
+
+tree=$scratch/initramfs
+mkdir -p "$tree"/{bin,sbin,lib/modules}
+cp "$boards/bin/busybox" "$tree/bin/"
+cp "$boards/sbin/e2fsck.static" "$tree/sbin/e2fsck"
+cp "$here"/initramfs/* "$tree/"
+while read -r each; do
+    modprobe -d "$boards" -S "$release" --show-depends "$each" | sed -n 's/^insmod \([^ ]*\).*/\1/p'
+done < <(lines "$here/modules-early.txt") | awk '!seen[$0]++' >"$scratch/modules"
+while read -r each; do
+    cp "$each" "$tree/lib/modules/"
+    basename "$each" >>"$tree/modules"
+done <"$scratch/modules"
+find "$tree" -exec touch -h -d @0 {} +
+(cd "$tree" && find . | LC_ALL=C sort | cpio -o -H newc --quiet --reproducible -R 0:0) | gzip -9n >"$boot/initramfs.gz"

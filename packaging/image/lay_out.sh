@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# lay_out.sh ROOT TREE: makes a root of Debian's packages the appliance's: takes away what nobody needs on it, adds Pinnace and the files of
+# this folder. Prints Pinnace's version.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+root=$1 tree=$2
+
+version=$(sed -n 's/^version = "\([0-9][^"]*\)"$/\1/p' "$here/../../pyproject.toml" | head -n 1)
+mkdir -p "$root/opt/pinnace" "$root/boot/firmware" "$root/data" "$root/usr/lib/modules" "$root/usr/local/bin"
+cp -a "$tree" "$root/opt/pinnace/$version"
+chown -R 0:0 "$root/opt/pinnace"
+ln -s "$version" "$root/opt/pinnace/current"
+ln -s /opt/pinnace/current/pinnace "$root/usr/local/bin/pinnace"
+
+rm -rf "$root"/usr/share/{perl,perl5,bug,lintian,info,zoneinfo/right,zoneinfo/posix} "$root"/usr/lib/aarch64-linux-gnu/perl* "$root"/usr/bin/perl*
+rm -rf "$root"/var/{cache,lib/apt,lib/ucf,log}/* "$root"/usr/lib/aarch64-linux-gnu/gconv "$root"/var/lib/dpkg/info "$root"/usr/lib/udev/hwdb.d
+rm -rf "$root"/etc/init.d "$root"/etc/rc?.d "$root"/etc/cron* "$root"/boot/firmware/*
+cp -r --preserve=mode "$here"/files/. "$root/"
+# What the card keeps, and a read-only root cannot.
+: >"$root/etc/machine-id"
+for each in hostname kubeedge; do
+    rm -rf "${root:?}/etc/$each"
+    ln -s "/data/etc/$each" "$root/etc/$each"
+done
+ln -sf ../run/systemd/resolve/resolv.conf "$root/etc/resolv.conf"
+printf '127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n' >"$root/etc/hosts"
+rm -f "$root"/etc/ssh/ssh_host_* "$root/var/lib/dbus/machine-id"
+passwd --root "$root" --lock root >/dev/null
+
+systemctl --root "$root" --quiet enable systemd-networkd systemd-resolved systemd-timesyncd ssh pinnace-firstboot pinnace-confirm \
+    pinnace-grow pinnace-mapper-gpio pinnace-clock.timer pinnace-edgecore
+systemctl --root "$root" --quiet disable systemd-networkd-wait-online wpa_supplicant e2scrub_reap e2scrub_all.timer 2>/dev/null || :
+systemctl --root "$root" --quiet mask systemd-firstboot systemd-machine-id-commit systemd-update-utmp ldconfig 2>/dev/null
+# Nothing is to be brought up to date at the first start: it is all done.
+touch "$root/usr" "$root/etc/.updated" "$root/var/.updated"
+touch "$root/usr/lib/clock-epoch" # the floor of the clock
+echo "$version"
