@@ -101,7 +101,9 @@ def _composed(text: str) -> Any:
     try:
         return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        is_key = error.context == "while scanning a simple key"  # where it began is where the colon is missing
+        mark = error.context_mark if is_key else error.problem_mark
+        line = mark.line + 1 if mark else 0
         lines = text.splitlines()
         shown = lines[line - 1] if 0 < line <= len(lines) else ""
         raise _Unreadable(Fault(line, _advice(str(error.problem), shown))) from error

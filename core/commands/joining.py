@@ -12,7 +12,7 @@ from pinnace.core.appliance.board import Board
 from pinnace.core.appliance.settling import join_flags
 from pinnace.core.appliance.wishes import Wishes
 from pinnace.core.base.aio.backoff import Backoff
-from pinnace.core.base.errors import PinnaceError
+from pinnace.core.base.errors import LinkError, PinnaceError
 from pinnace.core.commands import join
 from pinnace.core.node.machine import Reader
 
@@ -82,5 +82,6 @@ class Joining:
             if error.retryable
             else "trying again now and then, and when the board is switched on with another pinnace.yaml"
         )
-        network = "" if self.address else "there is no network yet (cable, or wifi in pinnace.yaml); "
+        is_cut_off = isinstance(error, LinkError) and not self.address
+        network = "there is no network yet (cable, or wifi in pinnace.yaml); " if is_cut_off else ""
         return f"{self._wishes.cloud}: not joined: {network}{error}; {when}"

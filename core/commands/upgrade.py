@@ -1,8 +1,8 @@
-"""Write another version of an appliance's root into the slot that does not run, and start it: FILE is the pinnace-VERSION.root of a
-release, on this machine or at an http(s) address. The new root is on trial until its node is Ready; if that fails, the former root is back by itself.
+"""Write another version of an appliance's root into the slot that does not run, and start it.
 
-Nothing that the node has is touched: its state is on the data partition. A board without Pinnace's image has no second root; there
-`pinnace install` of a newer build upgrades it.
+FILE is the pinnace-VERSION.root of a release, on this machine or at an http(s) address. The new root is on trial until its node is Ready;
+if that fails, the former root is back by itself. Nothing that the node has is touched: its state is on the data partition. A board without
+Pinnace's image has no second root; there `pinnace install` of a newer build upgrades it.
 """
 
 from __future__ import annotations

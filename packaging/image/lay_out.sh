@@ -30,7 +30,11 @@ passwd --root "$root" --lock root >/dev/null
 systemctl --root "$root" --quiet enable systemd-networkd systemd-resolved systemd-timesyncd ssh pinnace-firstboot pinnace-confirm \
     pinnace-grow pinnace-mapper-gpio pinnace-clock.timer pinnace-edgecore
 systemctl --root "$root" --quiet disable systemd-networkd-wait-online wpa_supplicant e2scrub_reap e2scrub_all.timer 2>/dev/null || :
-systemctl --root "$root" --quiet mask systemd-firstboot systemd-machine-id-commit systemd-update-utmp ldconfig 2>/dev/null
+# No log-in on a console: root has no password. And what a root that never changes, or this board, has no use for.
+systemctl --root "$root" --quiet mask getty@ serial-getty@ getty-static systemd-firstboot systemd-machine-id-commit systemd-update-utmp \
+    systemd-update-utmp-runlevel systemd-pstore ldconfig modprobe@configfs modprobe@dm_mod modprobe@drm modprobe@efi_pstore modprobe@fuse \
+    sys-kernel-tracing.mount sys-kernel-config.mount sys-fs-fuse-connections.mount dev-hugepages.mount proc-sys-fs-binfmt_misc.automount \
+    systemd-binfmt systemd-hwdb-update systemd-journal-catalog-update systemd-ask-password-console.path systemd-ask-password-wall.path
 # Nothing is to be brought up to date at the first start: it is all done.
 touch "$root/usr" "$root/etc/.updated" "$root/var/.updated"
 touch "$root/usr/lib/clock-epoch" # the floor of the clock

@@ -120,13 +120,13 @@ class Cloud:
 class Edge:
     """A node: the link, an outbox in memory, and a store that acknowledges each push. `stored` holds (resource, version)."""
 
-    def __init__(self, settings: EdgeHubSettings, node: str, clock: Clock | None = None) -> None:
+    def __init__(self, settings: EdgeHubSettings, node: str, clock: Clock | None = None, *, machine: str = "") -> None:
         self.settings = settings
         self.node = NodeName(node)
         self.departures = FakeDepartures()
         self.health = Health()
         self.stored: list[tuple[str, int]] = []
-        self.link = HubLink(settings, self.node, departures=self.departures, health=self.health, clock=clock)
+        self.link = HubLink(settings, self.node, departures=self.departures, health=self.health, machine=machine, clock=clock)
         self.user: list[str] = []
         self.link.deliver("resource", self._store)
         self.link.deliver("user", self._publish)

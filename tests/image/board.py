@@ -1,0 +1,184 @@
+"""An emulated Raspberry Pi 3 with the image on its card: switched on, switched off, read from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+FIRST_PARTITION: Final = 4 << 20
+CARD: Final = 2 << 30
+HOST: Final = "10.0.2.2"
+"""How the board reaches this machine's loopback, by QEMU's user network."""
+_CONSOLE: Final = "console=ttyAMA0,115200"
+# The emulated watchdog resets at once instead of counting, and the board has no revision number; all else is as on a Pi.
+_EMULATION: Final = ("systemd.watchdog_device=/dev/none", "systemd.setenv=RPI_LGPIO_REVISION=a02082")
+
+
+class Off(Exception):
+    """The board ended, or said nothing of what was waited for."""
+
+
+class Board:
+    """One board and its card. What it says on the serial console is appended to `log`."""
+
+    def __init__(self, place: Path, image: Path, ssh_port: int) -> None:
+        self.place = place
+        self.card = place / "card.img"
+        self.log = place / "serial.log"
+        self.key = place / "key"
+        self.started = 0.0
+        """When it was switched on, by time.monotonic()."""
+        self._ssh_port = ssh_port
+        self._process: subprocess.Popen[bytes] | None = None
+        self._from = 0
+        place.mkdir(parents=True, exist_ok=True)
+        _run("cp", "--sparse=always", str(image), str(self.card))
+        os.truncate(self.card, CARD)  # a card has a power of two, and more than the image
+        self.key.unlink(missing_ok=True)
+        _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key))
+        for name in ("vmlinuz", "initramfs.gz", "bcm2837-rpi-3-b.dtb", "cmdline.txt"):
+            self.take(name, place / name)
+
+    def take(self, name: str, target: Path) -> None:
+        """Copy a file from the boot partition."""
+        target.unlink(missing_ok=True)
+        _run("mcopy", "-n", "-i", self._boot, f"::{name}", str(target))
+
+    def put(self, name: str, content: str) -> None:
+        """Write a file on the boot partition, as a person with a card reader does."""
+        file = self.place / "put"
+        file.write_text(content)
+        _run("mcopy", "-D", "o", "-i", self._boot, str(file), f"::{name}")
+
+    def report(self) -> str:
+        file = self.place / "report"
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self.take("pinnace-report.txt", file)
+            return file.read_text()
+        return ""
+
+    @property
+    def _boot(self) -> str:
+        return f"{self.card}@@{FIRST_PARTITION}"
+
+    @property
+    def is_on(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def on(self) -> None:
+        options = re.sub(r"console=\S+ ", "", (self.place / "cmdline.txt").read_text().strip()).replace("loglevel=4", "loglevel=6")
+        self.start_other(f"{_CONSOLE} {options} {' '.join(_EMULATION)}", self.place / "initramfs.gz", self.card)
+
+    def start_other(self, options: str, initramfs: Path, card: Path) -> None:
+        """Switch the board on with another system than the image."""
+        assert not self.is_on
+        self._from = self.log.stat().st_size if self.log.exists() else 0
+        self.started = time.monotonic()
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *("qemu-system-aarch64", "-machine", "raspi3b", "-display", "none", "-monitor", "none", "-no-reboot"),
+                    *("-kernel", self.place / "vmlinuz", "-dtb", self.place / "bcm2837-rpi-3-b.dtb", "-initrd", initramfs),
+                    *("-append", options, "-drive", f"file={card},if=sd,format=raw,cache=writeback"),
+                    *("-netdev", f"user,id=n0,hostfwd=tcp:127.0.0.1:{self._ssh_port}-:22", "-device", "usb-net,netdev=n0"),
+                    *("-serial", "stdio"),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def cut(self) -> None:
+        """The power is gone: nothing is flushed, nothing is said."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def said(self) -> str:
+        """What the console said since it was switched on."""
+        with self.log.open("rb") as file:
+            file.seek(self._from)
+            return re.sub(r"\x1b\[[0-9;]*[A-Za-z]|\r", "", file.read().decode(errors="replace"))
+
+    async def hears(self, pattern: str, *, seconds: float) -> float:
+        """Wait until the console said so; seconds since power-on. Raises Off."""
+        async with _within(seconds, f"'{pattern}' on the console"):
+            while not re.search(pattern, self.said()):
+                if not self.is_on:
+                    raise Off(f"the board ended before '{pattern}'; the last of {self.log}:\n{self.said()[-1500:]}")
+                await asyncio.sleep(0.3)
+        return time.monotonic() - self.started
+
+    async def ends(self, *, seconds: float) -> None:
+        """Wait until it reset itself: QEMU ends then, and the power comes back with `on`."""
+        async with _within(seconds, "a reset"):
+            while self.is_on:
+                await asyncio.sleep(0.2)
+        self._process = None
+
+    async def ssh(self, *command: str, given: bytes = b"", seconds: float = 120.0) -> str:
+        """Run a command on the board as root, with the key of its pinnace.yaml; what it said. Raises Off."""
+        known = self.place / "known_hosts"
+        options = [f"UserKnownHostsFile={known}", "StrictHostKeyChecking=accept-new", "ConnectTimeout=60", "LogLevel=ERROR"]
+        words = ["ssh", "-i", str(self.key), "-p", str(self._ssh_port), *(f"-o{each}" for each in options), "root@127.0.0.1", *command]
+        child = await asyncio.create_subprocess_exec(
+            *words, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        try:
+            async with asyncio.timeout(seconds):
+                said, _ = await child.communicate(given)
+        except TimeoutError:
+            raise Off(f"ssh {' '.join(command)}: no answer in {seconds:g} s") from None
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
+        if child.returncode:
+            raise Off(f"ssh {' '.join(command)}: {said.decode(errors='replace').strip()}")
+        return said.decode(errors="replace")
+
+    async def until_ssh(self, *, seconds: float) -> None:
+        async with _within(seconds, "log-in by ssh"):
+            while True:
+                try:
+                    await self.ssh("true", seconds=60)
+                    return
+                except Off as error:
+                    if not self.is_on or "HOST IDENTIFICATION" in str(error):
+                        raise
+                await asyncio.sleep(1)
+
+    async def pin(self, bcm: int) -> str:
+        """"hi" or "lo": what the board's pin controller says (debugfs, gpio)."""
+        said = await self.ssh("cat", "/sys/kernel/debug/gpio")
+        found = re.search(rf"gpio-\d+\s*\(GPIO{bcm}\s*\|[^)]*\)\s+(\w+)\s+(\w+)", said)
+        if found is None:
+            return "not driven"
+        return found[2] if found[1] == "out" else found[1]
+
+
+@contextlib.asynccontextmanager
+async def _within(seconds: float, what: str):  # type: ignore[no-untyped-def]  # an async iterator of nothing
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise Off(f"no {what} within {seconds:g} s") from None
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def missing_programs() -> Sequence[str]:
+    wanted = {"qemu-system-aarch64": "qemu-system-arm", "mcopy": "mtools", "ssh": "openssh-client", "kubectl": "kubernetes-client"}
+    return [package for program, package in wanted.items() if shutil.which(program) is None]

@@ -1,0 +1,205 @@
+"""Boots the image in an emulated Raspberry Pi 3 and sees it become a node: `make image-test`, with POWER_CUTS=20 also 20 power cuts.
+
+Says step by step what it saw, and exits 1 at the first thing that it did not see. Everything is kept in .build/image-test: the card, the
+serial console, the logs of the cloud, which runs on this machine's loopback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import re
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from image import cuts, plain, pods  # noqa: E402 - tests are no package
+from image.board import HOST, Board, Off, missing_programs  # noqa: E402
+from image.cloud import DEVICE, Cloud, is_ready, until  # noqa: E402
+from rig.kube import DEVICES  # noqa: E402
+from rig.processes import free_port  # noqa: E402
+from rig.system import SAMPLES, reported, set_desired  # noqa: E402
+
+NODE: Final = "192.168.4.22-pi2"
+"""The node that the sample Device selects."""
+RED: Final = 26
+"""wiringPi's 25 in BCM numbers."""
+LONG: Final = 900.0
+"""Bound of a step: an emulated board on a busy machine is slow."""
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+class Steps:
+    """Prints each step with the seconds it took."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    def saw(self, what: str) -> None:
+        now = time.monotonic()
+        say(f"  ok  {what}  [{now - self._since:.1f} s]")
+        self._since = now
+
+
+def wrong(text: str) -> str:
+    """The pinnace.yaml with what people get wrong."""
+    return re.sub(r"^token: .*$", "token: half-of-it", text, flags=re.MULTILINE).replace("labels:", "label:")
+
+
+async def joins(board: Board, cloud: Cloud, steps: Steps) -> float:
+    """Power-on to Ready, step by step; the seconds that took."""
+    key = board.key.with_suffix(".pub").read_text()
+    board.put("pinnace.yaml", cloud.yaml(NODE, await cloud.token(), key))
+    board.on()
+    steps.saw(f"kernel, {await board.hears('Linux version', seconds=LONG):.1f} s after power-on")
+    steps.saw(f"initramfs chose a root, at {await board.hears('pinnace: starting root a', seconds=LONG):.1f} s")
+    steps.saw(f"userspace, at {await board.hears('systemd', seconds=LONG):.1f} s")
+    steps.saw(f"first boot read pinnace.yaml, at {await board.hears('pinnace.yaml   all right', seconds=LONG):.1f} s")
+    steps.saw(f"joined, at {await board.hears('cloud +.*: joined', seconds=LONG):.1f} s")
+    await until(lambda: cloud.node(NODE), is_ready, "the node Ready", seconds=LONG)
+    took = time.monotonic() - board.started
+    steps.saw(f"Ready, at {took:.1f} s")
+    say(cloud.kubectl("get", "nodes", "-o", "wide"))
+    return took
+
+
+async def lamp(board: Board, cloud: Cloud, steps: Steps) -> None:
+    """The sample Device: desired red=ON, the pin, and the report in the API."""
+    for name in ("model", "instance"):
+        await cloud.kube.apply(SAMPLES / f"{name}.yaml")
+    await until(lambda: _reported(cloud), lambda values: values.get("red") == "OFF", "red reported OFF", seconds=LONG)
+    await board.until_ssh(seconds=LONG)
+    before = await board.pin(RED)
+    steps.saw(f"the sample Device is served; BCM {RED} is {before}")
+    if before == "hi":
+        raise Off(f"BCM {RED} is high before red is ON")
+    await set_desired(cloud.kube, {"red": "ON"})
+    await until(lambda: _reported(cloud), lambda values: values.get("red") == "ON", "red reported ON", seconds=LONG)
+    steps.saw("desired red=ON; the API has the report red=ON")
+    level = await board.pin(RED)
+    if level != "hi":
+        raise Off(f"BCM {RED} is {level}, expected hi")
+    steps.saw(f"on the board pinctrl-bcm2835 says that BCM {RED} is {level}")
+
+
+async def _reported(cloud: Cloud) -> dict[str, str]:
+    return reported(await cloud.kube.get(f"{DEVICES}/{DEVICE}"))
+
+
+async def pod(board: Board, cloud: Cloud, steps: Steps) -> None:
+    archive = pods.archive(ROOT / ".build/image/boards/bin/busybox", board.place / "busybox.tar")
+    await board.ssh("cat >/var/lib/pinnace/import/busybox.part && mv /var/lib/pinnace/import/busybox.part /var/lib/pinnace/import/busybox.tar", given=archive)
+    await pods.create(cloud, "hello", NODE)
+    await until(lambda: pods.phase(cloud, "hello"), lambda phase: phase == "Running", "the pod Running", seconds=LONG)
+    steps.saw("a pod runs there, with the built-in runtime")
+    said = cloud.kubectl("exec", "hello", "--", "uname", "-m")
+    if "aarch64" not in said:
+        raise Off(f"kubectl exec hello -- uname -m said {said!r}")
+    steps.saw(f"kubectl exec into it: uname -m says {said.splitlines()[-1]}")
+
+
+async def corrected(board: Board, cloud: Cloud, steps: Steps) -> None:
+    """A pinnace.yaml with faults on a board that is a node: told on the boot partition, the node stays, and a retry needs no flashing."""
+    right = cloud.yaml(NODE, await cloud.token(), board.key.with_suffix(".pub").read_text())
+    boot_id = _boot_id(await cloud.node(NODE))
+    board.cut()
+    board.put("pinnace.yaml", wrong(right))
+    board.on()
+    await board.hears("things to mend", seconds=LONG)
+    await until(lambda: cloud.node(NODE), lambda node: is_ready(node, boot_id), "the node Ready as before", seconds=LONG)
+    await board.until_ssh(seconds=LONG)
+    await board.ssh("sync")
+    board.cut()
+    faults = [line for line in board.report().splitlines() if line.startswith("  line ")]
+    if len(faults) != 2:
+        raise Off(f"expected two faults in pinnace-report.txt, not {faults}")
+    steps.saw("a wrong pinnace.yaml: the node goes on as it was, and pinnace-report.txt says\n      " + "\n      ".join(faults))
+    board.put("pinnace.yaml", right)
+    boot_id = _boot_id(await cloud.node(NODE))
+    board.on()
+    await until(lambda: cloud.node(NODE), lambda node: is_ready(node, boot_id), "the node Ready again", seconds=LONG)
+    steps.saw(f"the right one again: Ready {time.monotonic() - board.started:.1f} s after power-on, nothing was flashed")
+
+
+def _boot_id(node: Any) -> str:
+    return str(((node.get("status") or {}).get("nodeInfo") or {}).get("bootID", ""))
+
+
+async def image_test(args: argparse.Namespace) -> None:
+    place = ROOT / ".build" / "image-test"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    image, root = _built("*-pi.img"), _built("*.root")
+    steps = Steps()
+    figures: dict[str, Any] = {"image": image.name, "image_bytes": image.stat().st_size, "root_bytes": root.stat().st_size}
+    board = Board(place / "board", image, free_port())
+    cloud = Cloud(place / "cloud", advertise=HOST)
+    try:
+        async with cloud.running():
+            steps.saw(f"a cloud on loopback, ports {cloud.hub} and {cloud.bootstrap}; the board reaches them as {HOST}")
+            figures["first_start_to_ready_seconds"] = await joins(board, cloud, steps)
+            await lamp(board, cloud, steps)
+            await pod(board, cloud, steps)
+            if not args.short:
+                await corrected(board, cloud, steps)
+            board.cut()
+            boot_id = _boot_id(await cloud.node(NODE))
+            board.on()
+            await until(lambda: cloud.node(NODE), lambda node: is_ready(node, boot_id), "the node Ready again", seconds=LONG)
+            figures["start_to_ready_seconds"] = time.monotonic() - board.started
+            steps.saw(f"power cut and power on: Ready at {figures['start_to_ready_seconds']:.1f} s")
+            if args.power_cuts:
+                seed = args.seed if args.seed is not None else random.randrange(1 << 31)
+                say(f"  {args.power_cuts} power cuts, seed {seed}")
+                await cuts.run(board, cloud, NODE, root, count=args.power_cuts, draw=random.Random(seed), say=steps.saw)
+                figures |= {"power_cuts": args.power_cuts, "seed": seed}
+            board.cut()
+        if not args.short:
+            figures["debian_start_seconds"] = await plain.start(board, ROOT / ".build/image", place / "plain")
+            ratio = figures["start_to_ready_seconds"] / figures["debian_start_seconds"]
+            first = figures["first_start_to_ready_seconds"] / figures["debian_start_seconds"]
+            steps.saw(
+                f"plain Debian on the same board: {figures['debian_start_seconds']:.1f} s to its log-in prompt; "
+                f"power-on to Ready takes {ratio:.2f} times that, the first time {first:.2f}"
+            )
+    finally:
+        board.cut()
+        (place / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def _built(pattern: str) -> Path:
+    found = sorted((ROOT / "dist" / "image").glob(f"pinnace-{pattern}"))
+    if not found:
+        raise SystemExit("there is no image in dist/image; make image")
+    return found[-1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--power-cuts", type=int, default=0, metavar="N", help="cut the board's power so often, at random moments")
+    parser.add_argument("--seed", type=int, help="of those moments (default: a new one, which is printed)")
+    parser.add_argument("--short", action="store_true", help="leave out the wrong pinnace.yaml and plain Debian")
+    args = parser.parse_args()
+    missing = missing_programs()
+    if missing:
+        raise SystemExit(f"the emulated board needs: apt-get install {' '.join(missing)}")
+    began = time.monotonic()
+    try:
+        asyncio.run(image_test(args))
+    except (Off, AssertionError) as error:
+        raise SystemExit(f"  NOT SEEN  {error}\nthe board's console: .build/image-test/board/serial.log") from None
+    say(f"all of it was seen, in {time.monotonic() - began:.0f} s; figures in .build/image-test/figures.json")
+
+
+if __name__ == "__main__":
+    main()

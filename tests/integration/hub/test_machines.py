@@ -1,0 +1,200 @@
+"""Two machines of one name: who lives keeps the name, who is lost gives it up to a machine with a token; and a board's first boot, whole."""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rig.hub import Cloud, Edge, edge_settings, until
+from rig.processes import free_port, pinnace
+
+from pinnace.cloud.hub import tokens
+from pinnace.cloud.hub.bootstrap import is_lost
+from pinnace.cloud.kube.resources import NODES
+from pinnace.core.appliance.wishes import LIMIT
+from pinnace.core.base.contract.keys import NodeName
+from pinnace.core.base.errors import RefusedError
+from pinnace.core.hub.certificates import Certificates
+
+FIRST, SECOND = "1" * 32, "2" * 32
+
+
+def node(machine: str, *, ready: str = "True") -> dict[str, object]:
+    status = {"nodeInfo": {"machineID": machine}, "conditions": [{"type": "Ready", "status": ready}]}
+    return {"metadata": {"name": "edge-1"}, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("there", "machine", "lost"),
+    [
+        (node(FIRST), FIRST, True),
+        (node(FIRST), SECOND, False),
+        (node(FIRST), "", False),
+        (node(FIRST, ready="Unknown"), SECOND, True),
+        (node(FIRST, ready="False"), SECOND, True),
+        (node(FIRST, ready="Unknown"), "", False),
+        ({"metadata": {"name": "edge-1"}}, SECOND, True),
+    ],
+)
+def test_who_may_have_the_name(there: dict[str, object], machine: str, lost: bool) -> None:
+    assert is_lost(there, machine) is lost
+
+
+async def test_the_newcomer_is_refused_while_the_first_lives_and_takes_over_when_it_is_lost(cloud: Cloud, tmp_path: Path) -> None:
+    newcomer = Certificates(edge_settings(cloud, tmp_path), NodeName("edge-1"), machine=SECOND)
+    cloud.kube.put(NODES, node(FIRST))
+    assert await newcomer.is_name_taken() is True
+    with pytest.raises(RefusedError, match="Ready on another machine"):
+        await newcomer.join()
+    assert not edge_settings(cloud, tmp_path).tls_cert_file.exists()
+    cloud.kube.put(NODES, node(FIRST, ready="Unknown"))
+    assert await newcomer.is_name_taken() is False
+    await newcomer.join()
+    await Certificates(edge_settings(cloud, tmp_path / "first"), NodeName("edge-1"), machine=FIRST).join()
+
+
+async def test_renewing_asks_no_machine(cloud: Cloud, tmp_path: Path) -> None:
+    certificates = Certificates(edge_settings(cloud, tmp_path), NodeName("edge-1"), machine=FIRST)
+    await certificates.join()
+    cloud.kube.put(NODES, node(SECOND))
+    await certificates.renew()
+
+
+async def test_the_clouds_clock(cloud: Cloud, tmp_path: Path) -> None:
+    assert abs(await Certificates(edge_settings(cloud, tmp_path), NodeName("edge-1")).time() - time.time()) < 60
+
+
+async def test_a_second_machine_cannot_connect_under_a_name_that_is_connected(cloud: Cloud, tmp_path: Path) -> None:
+    first, again, other = (
+        Edge(edge_settings(cloud, tmp_path / name), "edge-1", machine=machine)
+        for name, machine in (("first", FIRST), ("again", FIRST), ("other", SECOND))
+    )
+    try:
+        first.start()
+        await until(lambda: first.link.connected)
+        other.start()
+        await until(lambda: other.health.problem("cloud"))
+        assert f"{http.HTTPStatus.CONFLICT.value} another machine is connected as edge-1" in other.health.problem("cloud")
+        assert first.link.connected
+        again.start()
+        await until(lambda: again.link.connected)
+        await again.stop()
+        await first.stop()
+        await until(lambda: other.link.connected)
+    finally:
+        for each in (first, again, other):
+            await each.stop()
+
+
+class Card:
+    """A card's partitions as folders, and first boots from it, each a process of its own."""
+
+    def __init__(self, folder: Path, cloud: Cloud, machine: str) -> None:
+        self.boot, self.data, self._run = folder / "boot", folder / "data", folder / "run"
+        self._cloud = cloud
+        for each in (self.boot, self.data / "etc", self._run):
+            each.mkdir(parents=True)
+        (self._run / "slot").write_text("a\n")
+        (self.data / "etc/machine-id").write_text(machine + "\n")
+
+    def write(self, *, token: str = "", node: str = "edge-1", port: int = 0, more: str = "") -> None:
+        cloud = self._cloud
+        (self.boot / "pinnace.yaml").write_text(
+            f"cloud: 127.0.0.1\ntoken: {token or cloud.vault.token}\nnode: {node}\n"
+            f"ports: {{hub: {cloud.hub_port}, bootstrap: {port or cloud.https_port}}}\n{more}"
+        )
+
+    async def start(self) -> int:
+        """In a host name space of its own: the first boot gives the machine a name."""
+        private = ["unshare", "--uts"] if os.geteuid() == 0 and shutil.which("unshare") else []
+        places = ["--boot", self.boot, "--data", self.data, "--run-dir", self._run, "--root", self.data]
+        child = await asyncio.create_subprocess_exec(
+            *private, *pinnace("firstboot", *map(str, places), "--attempts", "1"), stdout=asyncio.subprocess.DEVNULL, env={**os.environ, "PATH": "/usr/bin"}
+        )
+        return await child.wait()
+
+    @property
+    def report(self) -> str:
+        return (self.boot / "pinnace-report.txt").read_text()
+
+    @property
+    def config(self) -> str:
+        path = self.data / "etc/kubeedge/config/edgecore.yaml"
+        return path.read_text() if path.exists() else ""
+
+
+@pytest.fixture
+def make_card(cloud: Cloud, tmp_path: Path) -> Callable[[str, str], Card]:
+    return lambda name, machine: Card(tmp_path / name, cloud, machine)
+
+
+async def test_a_board_joins_and_keeps_what_it_had_through_every_mistake(cloud: Cloud, make_card: Callable[[str, str], Card]) -> None:
+    card = make_card("card", FIRST)
+    assert await card.start() == 0
+    assert "pinnace.yaml is not there" in card.report
+
+    card.write(port=free_port())
+    assert await card.start() == 1
+    assert "not joined" in card.report
+    assert "cannot be reached" in card.report
+    assert card.config == ""
+
+    pair = cloud.vault.authority.pair
+    card.write(token=tokens.mint(pair.certificate, pair.key, int(time.time()) - 10))
+    assert await card.start() == 1
+    assert "token is expired; fetch a new token with `pinnace gettoken`" in card.report
+
+    card.write(more="labels: {place: roof}\n")
+    assert await card.start() == 0
+    assert "joined" in card.report
+    assert "place: roof" in card.config
+    assert (card.data / "etc/hostname").read_text() == "edge-1\n"
+    certificate = (card.data / "etc/kubeedge/certs/server.crt").read_bytes()
+
+    card.write(more="labels: {place: roof}\nwifi: {country: DE, name: home, password: hush-hush}\n")
+    assert await card.start() == 0
+    assert "nothing has changed" in card.report
+    assert "hush-hush" in (card.data / "etc/wpa_supplicant.conf").read_text()
+    assert "hush-hush" not in card.report
+    assert (card.data / "etc/kubeedge/certs/server.crt").read_bytes() == certificate, "wifi is no reason to join anew"
+
+    before = card.config
+    (card.boot / "pinnace.yaml").write_text("cloud: 127.0.0.1\ntoken: \0\0\0")
+    assert await card.start() == 0
+    assert "line 2: the file is damaged from here" in card.report
+    assert "goes on as the node that it was" in card.report
+    assert card.config == before
+    assert (card.data / "etc/wpa_supplicant.conf").exists()
+
+    (card.boot / "pinnace.yaml").write_bytes(b"#" * (LIMIT + 1))
+    assert await card.start() == 0
+    assert "expected a few lines" in card.report
+    assert card.config == before
+
+
+async def test_two_cards_with_one_name(cloud: Cloud, make_card: Callable[[str, str], Card]) -> None:
+    first, second = make_card("first", FIRST), make_card("second", SECOND)
+    first.write()
+    assert await first.start() == 0
+    cloud.kube.put(NODES, node(FIRST))
+    second.write()
+    assert await second.start() == 1
+    assert "there is a node edge-1 already" in second.report
+    assert second.config == ""
+    cloud.kube.put(NODES, node(FIRST, ready="Unknown"))
+    assert await second.start() == 0
+    assert "joined" in second.report
+
+
+async def test_a_full_card_is_told(make_card: Callable[[str, str], Card]) -> None:
+    card = make_card("card", FIRST)
+    card.write()
+    (card.data / "etc/hostname").mkdir()  # as good as any place that cannot be written, also for root
+    await card.start()
+    assert "the card cannot be written" in card.report
