@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -158,7 +158,7 @@ class Board:
                 await asyncio.sleep(1)
 
     async def pin(self, bcm: int) -> str:
-        """"hi" or "lo": what the board's pin controller says (debugfs, gpio)."""
+        """ "hi" or "lo": what the board's pin controller says (debugfs, gpio)."""
         said = await self.ssh("cat", "/sys/kernel/debug/gpio")
         found = re.search(rf"gpio-\d+\s*\(GPIO{bcm}\s*\|[^)]*\)\s+(\w+)\s+(\w+)", said)
         if found is None:
@@ -167,7 +167,7 @@ class Board:
 
 
 @contextlib.asynccontextmanager
-async def _within(seconds: float, what: str):  # type: ignore[no-untyped-def]  # an async iterator of nothing
+async def _within(seconds: float, what: str) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(seconds):
             yield

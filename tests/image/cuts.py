@@ -1,3 +1,171 @@
-"""placeholder"""
+"""Power cuts at random moments, while twins and pods are written and while the other root is written; what was acknowledged must be there.
+
+Acknowledged is: a desired value whose version the node told to have stored (ObjectSync); a pod that was reported Running; an upgrade that
+said it was written. Every other start happens with the cloud away, so that what is seen then can come from the card only.
+"""
+
 from __future__ import annotations
-async def run(*a, **k): ...
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from image import pods
+from image.board import HOST, Board, Off
+from image.cloud import DEVICE, Cloud, is_ready, until
+from rig.kube import DEVICES
+from rig.processes import Child, free_port
+from rig.system import reported, set_desired
+
+LONG = 1800.0
+LAMPS = {"red": 26, "yellow": 19, "green": 13}
+"""The sample's lamps by BCM number."""
+
+
+@dataclass
+class Acknowledged:
+    """What may not be lost."""
+
+    desired: dict[str, str] = field(default_factory=dict)
+    pods: set[str] = field(default_factory=set)
+    upgraded_to: str = ""
+    """The root that an upgrade wrote, as `pinnace upgrade` said."""
+
+
+class Work:
+    """What the node is busy with when the power goes."""
+
+    def __init__(self, board: Board, cloud: Cloud, node: str, root: str, draw: random.Random) -> None:
+        self._board = board
+        self._cloud = cloud
+        self._node = node
+        self._root = root
+        self._draw = draw
+        self._number = 0
+        self.sure = Acknowledged()
+
+    async def twins(self) -> None:
+        """Change lamps; note each value that the node says it has stored."""
+        while True:
+            wanted = {name: self._draw.choice(["ON", "OFF"]) for name in LAMPS}
+            self.sure.desired = {}  # from here the old values may be gone, the new ones are not promised yet
+            await set_desired(self._cloud.kube, wanted)
+            device = await self._cloud.kube.get(f"{DEVICES}/{DEVICE}")
+            uid, version = device["metadata"]["uid"], int(device["metadata"]["resourceVersion"])
+            while int(await self._cloud.stored_version(self._node, uid) or 0) < version:
+                device = await self._cloud.kube.get(f"{DEVICES}/{DEVICE}")
+                await asyncio.sleep(0.05)
+            self.sure.desired = wanted
+
+    async def make_pods(self) -> None:
+        """Make pods and remove the oldest."""
+        while True:
+            self._number += 1
+            name = f"busy-{self._number}"
+            await pods.create(self._cloud, name, self._node)
+            await until(partial(pods.phase, self._cloud, name), lambda phase: phase == "Running", f"{name} Running", seconds=LONG)
+            self.sure.pods.add(name)
+            if len(self.sure.pods) > 2:
+                oldest = min(self.sure.pods, key=lambda each: int(each.partition("-")[2]))
+                self.sure.pods.discard(oldest)
+                await pods.remove(self._cloud, oldest)
+
+    async def upgrade(self) -> None:
+        said = await self._board.ssh("pinnace", "upgrade", "--no-reboot", self._root, seconds=LONG)
+        if "is written and compared" in said:
+            self.sure.upgraded_to = "b" if await self._slot() == "a" else "a"
+            await self._board.ssh("reboot", seconds=60)
+
+    async def _slot(self) -> str:
+        return (await self._board.ssh("cat", "/run/pinnace-boot/slot")).strip()
+
+
+async def run(board: Board, cloud: Cloud, node: str, root: Path, *, count: int, draw: random.Random, say: Callable[[str], None]) -> None:
+    port = free_port()
+    serve = ["python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(root.parent), str(port)]
+    files = Child("files", serve, cloud.folder / "files.log", says_ready=False, port=port)
+    await files.start()
+    work = Work(board, cloud, node, f"http://{HOST}:{port}/{root.name}", draw)
+    try:
+        for number in range(1, count + 1):
+            await board.until_ssh(seconds=LONG)
+            what = await _until_the_cut(board, work, is_upgrade=number % 2 == 1, draw=draw)
+            say(f"cut {number} of {count}: {what}; {await _after(board, cloud, node, work, is_alone=number % 2 == 0)}")
+    finally:
+        await files.kill()
+
+
+async def _until_the_cut(board: Board, work: Work, *, is_upgrade: bool, draw: random.Random) -> str:
+    seconds = draw.uniform(1.0, 90.0 if is_upgrade else 25.0)
+    jobs = [asyncio.create_task(work.twins()), asyncio.create_task(work.make_pods())]
+    if is_upgrade:
+        jobs.append(asyncio.create_task(work.upgrade()))
+    try:
+        done, _ = await asyncio.wait(jobs, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        board.cut()
+        for job in jobs:
+            job.cancel()
+        found = await asyncio.gather(*jobs, return_exceptions=True)
+    for each in (*(job.exception() for job in done if not job.cancelled()), *found):
+        if isinstance(each, Exception) and not isinstance(each, Off | TimeoutError):
+            raise each
+    return f"after {seconds:.1f} s of twins, pods{' and an upgrade' if is_upgrade else ''}"
+
+
+async def _after(board: Board, cloud: Cloud, node: str, work: Work, *, is_alone: bool) -> str:
+    """Power on; compare with what was acknowledged. Raises Off, AssertionError."""
+    sure = work.sure
+    boot_id = str(((await cloud.node(node)).get("status") or {}).get("nodeInfo", {}).get("bootID", ""))
+    checked = [f"{len(sure.desired)} lamps", f"{len(sure.pods)} pods"]
+    if is_alone:
+        await cloud.core.kill()
+    board.on()
+    if is_alone:
+        await board.until_ssh(seconds=LONG)
+        await _lamps_are(board, sure.desired)
+        stored = json.loads(await board.ssh("pinnace", "get", "pods", "--json", seconds=300))
+        there = {each["metadata"]["name"] for each in stored.get("items", stored) if isinstance(each, dict)}
+        if missing := sure.pods - there:
+            raise Off(f"pods that were Running are not on the card: {', '.join(sorted(missing))}")
+        checked.append("with the cloud away")
+        await cloud.start_core()
+    await until(lambda: cloud.node(node), lambda found: is_ready(found, boot_id), "the node Ready", seconds=LONG)
+    took = time.monotonic() - board.started
+    await board.until_ssh(seconds=LONG)
+    slot = (await board.ssh("cat", "/run/pinnace-boot/slot")).strip()
+    if sure.upgraded_to and slot != sure.upgraded_to:
+        raise Off(f"the upgrade to root {sure.upgraded_to} was acknowledged, but root {slot} runs")
+    if sure.upgraded_to:
+        await until(lambda: _active(board), lambda active: active == slot, f"root {slot} kept", seconds=LONG)
+        checked.append(f"root {slot} kept")
+        sure.upgraded_to = ""
+    await _lamps_are(board, sure.desired)
+    if sure.desired:
+        await until(lambda: _reported(cloud), lambda values: sure.desired.items() <= values.items(), "the reports", seconds=LONG)
+    for name in sure.pods:
+        await until(partial(pods.phase, cloud, name), lambda phase: phase == "Running", f"{name} Running", seconds=LONG)
+    return f"Ready {took:.0f} s after power-on, root {slot}; there: {', '.join(checked)}"
+
+
+async def _lamps_are(board: Board, desired: dict[str, str]) -> None:
+    """The pins themselves, which the node drives from its store."""
+    for name, value in desired.items():
+        wanted = "hi" if value == "ON" else "lo"
+        try:
+            await until(partial(board.pin, LAMPS[name]), wanted.__eq__, f"{name} {wanted}", seconds=240)
+        except AssertionError as error:
+            raise Off(f"{name}={value} was acknowledged, but BCM {LAMPS[name]} is not {wanted}: {error}") from None
+
+
+async def _active(board: Board) -> str:
+    return (await board.ssh("sh", "-c", "'test -e /data/boot/trial || cat /data/boot/active'")).strip()
+
+
+async def _reported(cloud: Cloud) -> dict[str, str]:
+    return reported(await cloud.kube.get(f"{DEVICES}/{DEVICE}"))

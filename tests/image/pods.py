@@ -39,7 +39,9 @@ async def create(cloud: Cloud, name: str, node: str) -> str:
             "nodeName": node,
             "hostNetwork": True,
             "terminationGracePeriodSeconds": 1,
-            "containers": [{"name": "main", "image": IMAGE, "imagePullPolicy": "Never", "command": ["sh", "-c", "while sleep 5; do date; done"]}],
+            "containers": [
+                {"name": "main", "image": IMAGE, "imagePullPolicy": "Never", "command": ["sh", "-c", "while sleep 5; do date; done"]}
+            ],
         },
     }
     status, made = await cloud.kube.ask("POST", _PODS, body)

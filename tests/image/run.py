@@ -98,7 +98,10 @@ async def _reported(cloud: Cloud) -> dict[str, str]:
 
 async def pod(board: Board, cloud: Cloud, steps: Steps) -> None:
     archive = pods.archive(ROOT / ".build/image/boards/bin/busybox", board.place / "busybox.tar")
-    await board.ssh("cat >/var/lib/pinnace/import/busybox.part && mv /var/lib/pinnace/import/busybox.part /var/lib/pinnace/import/busybox.tar", given=archive)
+    await board.ssh(
+        "cat >/var/lib/pinnace/import/busybox.part && mv /var/lib/pinnace/import/busybox.part /var/lib/pinnace/import/busybox.tar",
+        given=archive,
+    )
     await pods.create(cloud, "hello", NODE)
     await until(lambda: pods.phase(cloud, "hello"), lambda phase: phase == "Running", "the pod Running", seconds=LONG)
     steps.saw("a pod runs there, with the built-in runtime")

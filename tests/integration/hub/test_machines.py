@@ -1,4 +1,4 @@
-"""Two machines of one name: who lives keeps the name, who is lost gives it up to a machine with a token; and a board's first boot, whole."""
+"""Two machines of one name: who lives keeps the name, who is lost gives it up. And a whole first boot."""
 
 from __future__ import annotations
 
@@ -115,7 +115,10 @@ class Card:
         private = ["unshare", "--uts"] if os.geteuid() == 0 and shutil.which("unshare") else []
         places = ["--boot", self.boot, "--data", self.data, "--run-dir", self._run, "--root", self.data]
         child = await asyncio.create_subprocess_exec(
-            *private, *pinnace("firstboot", *map(str, places), "--attempts", "1"), stdout=asyncio.subprocess.DEVNULL, env={**os.environ, "PATH": "/usr/bin"}
+            *private,
+            *pinnace("firstboot", *map(str, places), "--attempts", "1"),
+            stdout=asyncio.subprocess.DEVNULL,
+            env={**os.environ, "PATH": "/usr/bin"},
         )
         return await child.wait()
 

@@ -13,7 +13,13 @@ SFDISK = shutil.which("sfdisk", path="/usr/sbin:/sbin:/usr/bin")
 
 pytestmark = pytest.mark.skipif(SFDISK is None or shutil.which("busybox") is None, reason="needs sfdisk (package fdisk) and busybox")
 
-TABLE = "label: dos\nlabel-id: 0x50494e4e\nstart=8192, size=8192, type=c, bootable\nstart=16384, size=8192, type=83\nstart=24576, size=8192, type=83\nstart=32768, size=16384, type=83\n"  # fmt: skip
+TABLE = """label: dos
+label-id: 0x50494e4e
+start=8192, size=8192, type=c, bootable
+start=16384, size=8192, type=83
+start=24576, size=8192, type=83
+start=32768, size=16384, type=83
+"""
 NEEDED = 32768 + 16384
 
 

@@ -59,7 +59,12 @@ def test_the_flags_are_those_of_join() -> None:
 
 @pytest.mark.parametrize(
     ("cloud", "flag"),
-    [("10.0.0.1", "10.0.0.1:10000"), ("10.0.0.1:10443", "10.0.0.1:10443"), ("[fd00::1]", "[fd00::1]:10000"), ("[fd00::1]:1", "[fd00::1]:1")],
+    [
+        ("10.0.0.1", "10.0.0.1:10000"),
+        ("10.0.0.1:10443", "10.0.0.1:10443"),
+        ("[fd00::1]", "[fd00::1]:10000"),
+        ("[fd00::1]:1", "[fd00::1]:1"),
+    ],
 )
 def test_a_port_in_the_address_is_the_hubs(cloud: str, flag: str) -> None:
     assert settling.join_flags(Wishes(cloud, "t"), "pi-1")[1] == flag

@@ -30,7 +30,9 @@ class Card:
 
     def sh(self, script: str) -> str:
         command = [*self._shell, "-euc", f". {INITRAMFS / 'slots.sh'}\n{script}"]
-        return subprocess.run(command, env={"BOOT": str(self.state), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            command, env={"BOOT": str(self.state), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     def start(self) -> Slots:
         """As the initramfs does; what runs then."""

@@ -62,12 +62,22 @@ def test_secrets_are_not_shown() -> None:
 def test_the_images_own_file_lacks_cloud_and_token_only(ending: str) -> None:
     text = TEMPLATE.read_text().replace("\n", ending)
     line = {name: next(n for n, each in enumerate(text.splitlines(), 1) if each.startswith(f"{name}:")) for name in ("cloud", "token")}
-    assert [(each.line, each.text.partition(":")[0]) for each in read(text.encode())[1]] == [(line["cloud"], "cloud"), (line["token"], "token")]
+    assert [(each.line, each.text.partition(":")[0]) for each in read(text.encode())[1]] == [
+        (line["cloud"], "cloud"),
+        (line["token"], "token"),
+    ]
 
 
 def test_the_images_own_file_with_every_example_taken() -> None:
-    text = TEMPLATE.read_text().replace("cloud:\n", "cloud: 10.1.2.3\n").replace("token:\n", f"token: {TOKEN}\n").replace("AAAA...", KEY.split()[1])
-    taken = "\n".join(line[1:] if line.startswith("#") and (not line.startswith("# ") or line.startswith("#  ")) else line for line in text.splitlines())
+    text = (
+        TEMPLATE.read_text()
+        .replace("cloud:\n", "cloud: 10.1.2.3\n")
+        .replace("token:\n", f"token: {TOKEN}\n")
+        .replace("AAAA...", KEY.split()[1])
+    )
+    taken = "\n".join(
+        line[1:] if line.startswith("#") and (not line.startswith("# ") or line.startswith("#  ")) else line for line in text.splitlines()
+    )
     wishes, found = read(taken.encode())
     assert found == []
     assert wishes is not None
