@@ -6,7 +6,7 @@ STAMP := .build/ready
 MAPPER := .build/images/traffic-light.tar
 PACKAGES := pinnace.core pinnace.ext pinnace.cloud pinnace.mappers
 
-.PHONY: demo test check dev bench fuzz soak freeze machine annotate clean
+.PHONY: demo test check dev bench fuzz soak freeze image image-test machine annotate clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,8 @@ help:
 	@echo "make soak    the long fault runs      make fuzz    the decoders under random bytes, for long"
 	@echo "make machine  the tests that need another kernel, in an emulated machine: cgroup v2, NFS, systemd"
 	@echo "make freeze  the edge as one frozen tree in dist/pinnace"
+	@echo "make image   a flashable image for Raspberry Pi 3, 4 and Zero 2 W in dist/image (of dist/arm64, which make freeze makes)"
+	@echo "make image-test  boots it in an emulated Pi 3 and sees it become a node (POWER_CUTS=20: and survive as many power cuts)"
 	@echo "make dev     only set up              make clean   remove what was built"
 
 # The set-up runs again when what it installs from has changed, or when the checkout was moved.
@@ -59,6 +61,12 @@ soak: $(STAMP)
 
 freeze: $(STAMP)
 	@bash packaging/freeze.sh
+
+image: $(STAMP)
+	@bash packaging/image/make.sh
+
+image-test: $(STAMP)
+	@$(PY) tests/image/run.py $(addprefix --power-cuts ,$(POWER_CUTS)) $(addprefix --seed ,$(SEED)) $(ARGS)
 
 machine: $(STAMP)
 	@bash tests/machine/boot.sh $(CURDIR)/$(PY) -m pytest -q -p no:cacheprovider --color=no $(or $(ARGS),--durations=10 @tests/machine/suite)

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         _tell(board, report)
     if joining.is_done:
         board.note_applied(raw)
-        board.systemctl("--no-block", "restart", "pinnace-edgecore.service")
+        board.systemctl("--no-block", "restart", "pinnace-edge.service")
     return 0 if joining.is_done else 1
 
 

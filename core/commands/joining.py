@@ -70,18 +70,19 @@ class Joining:
     def _attempt(self, board: Board) -> None:
         parser = argparse.ArgumentParser()
         join.add_arguments(parser)
-        args = parser.parse_args(
-            [*join_flags(self._wishes, self._name), "--root", str(self._root), *(["--force"] if board.is_node else [])]
-        )
+        flags = [*join_flags(self._wishes, self._name), "--root", str(self._root)]
+        if board.broker:
+            flags += ["--mqtt", board.broker]
+        if board.is_node:
+            flags.append("--force")
+        args = parser.parse_args(flags)
         args.token = self._wishes.token
         join.join(args, machine=self._machine, set_clock=board.advance_clock)
 
     def _sentence(self, error: PinnaceError, seconds: float) -> str:
-        when = (
-            f"trying again in {seconds:.0f} s"
-            if error.retryable
-            else "trying again now and then, and when the board is switched on with another pinnace.yaml"
-        )
+        when = f"trying again in {seconds:.0f} s"
+        if not error.retryable:
+            when += ", and when the board is switched on with another pinnace.yaml"
         is_cut_off = isinstance(error, LinkError) and not self.address
         network = "there is no network yet (cable, or wifi in pinnace.yaml); " if is_cut_off else ""
         return f"{self._wishes.cloud}: not joined: {network}{error}; {when}"

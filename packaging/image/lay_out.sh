@@ -6,11 +6,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$1 tree=$2
 
 version=$(sed -n 's/^version = "\([0-9][^"]*\)"$/\1/p' "$here/../../pyproject.toml" | head -n 1)
-mkdir -p "$root/opt/pinnace" "$root/boot/firmware" "$root/data" "$root/usr/lib/modules" "$root/usr/local/bin"
-cp -a "$tree" "$root/opt/pinnace/$version"
-chown -R 0:0 "$root/opt/pinnace"
-ln -s "$version" "$root/opt/pinnace/current"
-ln -s /opt/pinnace/current/pinnace "$root/usr/local/bin/pinnace"
+mkdir -p "$root/boot/firmware" "$root/data" "$root/usr/lib/modules"
+qemu-aarch64-static -L "$root" "$tree/pinnace" install --root "$root" >&2
 
 rm -rf "$root"/usr/share/{perl,perl5,bug,lintian,info,zoneinfo/right,zoneinfo/posix} "$root"/usr/lib/aarch64-linux-gnu/perl* "$root"/usr/bin/perl*
 rm -rf "$root"/var/{cache,lib/apt,lib/ucf,log}/* "$root"/usr/lib/aarch64-linux-gnu/gconv "$root"/var/lib/dpkg/info "$root"/usr/lib/udev/hwdb.d
@@ -28,7 +25,7 @@ rm -f "$root"/etc/ssh/ssh_host_* "$root/var/lib/dbus/machine-id"
 passwd --root "$root" --lock root >/dev/null
 
 systemctl --root "$root" --quiet enable systemd-networkd systemd-resolved systemd-timesyncd ssh pinnace-firstboot pinnace-confirm \
-    pinnace-grow pinnace-mapper-gpio pinnace-clock.timer pinnace-edgecore
+    pinnace-grow pinnace-mapper-gpio pinnace-clock.timer
 systemctl --root "$root" --quiet disable systemd-networkd-wait-online wpa_supplicant e2scrub_reap e2scrub_all.timer 2>/dev/null || :
 # No log-in on a console: root has no password. And what a root that never changes, or this board, has no use for.
 systemctl --root "$root" --quiet mask getty@ serial-getty@ getty-static systemd-firstboot systemd-machine-id-commit systemd-update-utmp \

@@ -31,6 +31,7 @@ NODE: Final = "192.168.4.22-pi2"
 """The node that the sample Device selects."""
 RED: Final = 26
 """wiringPi's 25 in BCM numbers."""
+IMPORT: Final = "/var/lib/pinnace/import"
 LONG: Final = 900.0
 """Bound of a step: an emulated board on a busy machine is slow."""
 
@@ -98,10 +99,7 @@ async def _reported(cloud: Cloud) -> dict[str, str]:
 
 async def pod(board: Board, cloud: Cloud, steps: Steps) -> None:
     archive = pods.archive(ROOT / ".build/image/boards/bin/busybox", board.place / "busybox.tar")
-    await board.ssh(
-        "cat >/var/lib/pinnace/import/busybox.part && mv /var/lib/pinnace/import/busybox.part /var/lib/pinnace/import/busybox.tar",
-        given=archive,
-    )
+    await board.ssh(f"mkdir -p {IMPORT} && cat >{IMPORT}/.busybox && mv {IMPORT}/.busybox {IMPORT}/busybox.tar", given=archive)
     await pods.create(cloud, "hello", NODE)
     await until(lambda: pods.phase(cloud, "hello"), lambda phase: phase == "Running", "the pod Running", seconds=LONG)
     steps.saw("a pod runs there, with the built-in runtime")
