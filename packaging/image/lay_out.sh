@@ -7,7 +7,7 @@ root=$1 tree=$2
 
 version=$(sed -n 's/^version = "\([0-9][^"]*\)"$/\1/p' "$here/../../pyproject.toml" | head -n 1)
 mkdir -p "$root/boot/firmware" "$root/data" "$root/usr/lib/modules"
-qemu-aarch64-static -L "$root" "$tree/pinnace" install --root "$root" >&2
+QEMU_LD_PREFIX=$root "$tree/pinnace" install --root "$root" >&2
 
 rm -rf "$root"/usr/share/{perl,perl5,bug,lintian,info,zoneinfo/right,zoneinfo/posix} "$root"/usr/lib/aarch64-linux-gnu/perl* "$root"/usr/bin/perl*
 rm -rf "$root"/var/{cache,lib/apt,lib/ucf,log}/* "$root"/usr/lib/aarch64-linux-gnu/gconv "$root"/var/lib/dpkg/info "$root"/usr/lib/udev/hwdb.d

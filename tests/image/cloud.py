@@ -34,7 +34,7 @@ class Cloud:
             "dataDir": str(folder / "cloudcore"),
             "modules": {
                 "cloudHub": {
-                    "advertiseAddress": [advertise],
+                    "advertiseAddress": ["127.0.0.1", advertise],
                     "websocket": {"port": self.hub, "address": "127.0.0.1"},
                     "https": {"port": self.bootstrap, "address": "127.0.0.1"},
                 },
