@@ -19,6 +19,7 @@ for each in hostname kubeedge; do
     rm -rf "${root:?}/etc/$each"
     ln -s "/data/etc/$each" "$root/etc/$each"
 done
+ln -s /data/etc/timesyncd.conf "$root/etc/systemd/timesyncd.conf.d/wished.conf"
 ln -sf ../run/systemd/resolve/resolv.conf "$root/etc/resolv.conf"
 printf '127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n' >"$root/etc/hosts"
 rm -f "$root"/etc/ssh/ssh_host_* "$root/var/lib/dbus/machine-id"

@@ -67,6 +67,7 @@ while read -r dtb firmware; do
     for each in $firmware; do cp boards/usr/lib/raspi-firmware/"$each" boot/; done
 done < <(lines "$here/boards.txt")
 cp "$here"/boot/* boot/
+cp boards/usr/share/doc/raspi-firmware/copyright boot/LICENCE-firmware.txt
 sed -i "s/@SIGNATURE@/$signature/" boot/cmdline.txt
 sed -i 's/$/\r/' boot/pinnace.yaml # every editor shows its lines then
 

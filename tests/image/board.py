@@ -29,7 +29,7 @@ class Off(Exception):
 class Board:
     """One board and its card. What it says on the serial console is appended to `log`."""
 
-    def __init__(self, place: Path, image: Path, ssh_port: int) -> None:
+    def __init__(self, place: Path, image: Path, ssh_port: int, *, size: int = CARD) -> None:
         self.place = place
         self.card = place / "card.img"
         self.log = place / "serial.log"
@@ -41,7 +41,7 @@ class Board:
         self._from = 0
         place.mkdir(parents=True, exist_ok=True)
         _run("cp", "--sparse=always", str(image), str(self.card))
-        os.truncate(self.card, CARD)  # a card has a power of two, and more than the image
+        os.truncate(self.card, size)  # a card has a power of two
         self.key.unlink(missing_ok=True)
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key))
         for name in ("vmlinuz", "initramfs.gz", "bcm2837-rpi-3-b.dtb", "cmdline.txt"):

@@ -27,6 +27,8 @@ from rig.kube import DEVICES  # noqa: E402
 from rig.processes import free_port  # noqa: E402
 from rig.system import SAMPLES, reported, set_desired  # noqa: E402
 
+from pinnace.core.appliance.slots import TRIES  # noqa: E402
+
 NODE: Final = "192.168.4.22-pi2"
 """The node that the sample Device selects."""
 RED: Final = 26
@@ -132,6 +134,44 @@ async def corrected(board: Board, cloud: Cloud, steps: Steps) -> None:
     steps.saw(f"the right one again: Ready {time.monotonic() - board.started:.1f} s after power-on, nothing was flashed")
 
 
+async def too_small(image: Path, place: Path, steps: Steps) -> None:
+    """The image on a card with less room than it takes."""
+    board = Board(place, image, free_port(), size=512 << 20)
+    try:
+        board.on()
+        await board.hears("pinnace: the card is too small for this image by [0-9]+ MB", seconds=LONG)
+        await board.hears("trying again", seconds=LONG)
+    finally:
+        board.cut()
+    steps.saw(f"on a card that is too small, pinnace-report.txt says: {board.report().splitlines()[-1]}")
+    shutil.rmtree(place)
+
+
+async def falls_back(board: Board, cloud: Cloud, root: Path, steps: Steps) -> None:
+    """An upgrade that never gets as far as Ready: as often as it may be tried it is cut off, then the former root is back."""
+    await board.ssh("cat >/data/new.root", given=root.read_bytes(), seconds=LONG)
+    said = await board.ssh("pinnace upgrade --no-reboot /data/new.root; rm /data/new.root", seconds=LONG)
+    if "is written and compared" not in said:
+        raise Off(f"pinnace upgrade said: {said}")
+    steps.saw(f"pinnace upgrade: {said.splitlines()[-1]}")
+    boot_id = _boot_id(await cloud.node(NODE))
+    for _ in range(TRIES):
+        board.cut()
+        board.on()
+        await board.hears("pinnace: starting root b", seconds=LONG)
+    board.cut()
+    board.on()
+    await board.hears("pinnace: starting root a", seconds=LONG)
+    await until(lambda: cloud.node(NODE), lambda node: is_ready(node, boot_id), "the node Ready again", seconds=LONG)
+    await board.until_ssh(seconds=LONG)
+    await board.ssh("sync")
+    board.cut()
+    told = [line for line in board.report().splitlines() if "given up" in line]
+    if not told:
+        raise Off(f"pinnace-report.txt does not tell of the upgrade:\n{board.report()}")
+    steps.saw(f"{TRIES} starts of the new root were cut off: the former one is back and Ready; the report: {told[0]}")
+
+
 def _boot_id(node: Any) -> str:
     return str(((node.get("status") or {}).get("nodeInfo") or {}).get("bootID", ""))
 
@@ -145,6 +185,8 @@ async def image_test(args: argparse.Namespace) -> None:
     figures: dict[str, Any] = {"image": image.name, "image_bytes": image.stat().st_size, "root_bytes": root.stat().st_size}
     board = Board(place / "board", image, free_port())
     cloud = Cloud(place / "cloud", advertise=HOST)
+    if not args.short:
+        await too_small(image, place / "small", steps)
     try:
         async with cloud.running():
             steps.saw(f"a cloud on loopback, ports {cloud.hub} and {cloud.bootstrap}; the board reaches them as {HOST}")
@@ -152,6 +194,7 @@ async def image_test(args: argparse.Namespace) -> None:
             await lamp(board, cloud, steps)
             await pod(board, cloud, steps)
             if not args.short:
+                await falls_back(board, cloud, root, steps)
                 await corrected(board, cloud, steps)
             board.cut()
             boot_id = _boot_id(await cloud.node(NODE))
