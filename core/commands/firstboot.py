@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     logs.configure(args.log_level)
     board = Board(args.boot, args.data, args.run_dir, args.root)
-    report = Report(version("pinnace"), was_node=board.is_node)
+    report, teller = Report(version("pinnace"), was_node=board.is_node), _Teller(board)
     wishes, raw = _wishes(board, report)
     changed = []
     if wishes is not None:
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
             )
         board.rename(report.name)
     _notes(board, report, Slots(args.data / "boot", args.run_dir))
-    _tell(board, report)
+    teller.tell(report)
     notify_ready()  # the network may start
     if wishes is None or board.worn:
         return 0
@@ -58,11 +58,11 @@ def run(args: argparse.Namespace) -> int:
     if not joining.is_due(is_node=board.is_node):
         report.cloud, report.is_joined = f"{wishes.cloud}: joined before, nothing has changed", True
         board.note_applied(raw)
-        _tell(board, report)
+        teller.tell(report)
         return 0
     for sentence in joining.attempts(board, limit=args.attempts):
         report.cloud, report.is_joined, report.address = sentence, joining.is_done, joining.address
-        _tell(board, report)
+        teller.tell(report)
     if joining.is_done:
         board.note_applied(raw)
         board.systemctl("--no-block", "restart", "pinnace-edge.service")
@@ -94,10 +94,20 @@ def _notes(board: Board, report: Report, slots: Slots) -> None:
             slots.told()
 
 
-def _tell(board: Board, report: Report) -> None:
-    text = report.text(time.time())
-    print("\n".join(f"pinnace: {line}" for line in text.splitlines() if line), flush=True)
-    try:
-        board.tell(text)
-    except OSError as error:
-        print(f"pinnace: the report cannot be written to the boot partition: {error.strerror or error}", flush=True)
+class _Teller:
+    """Tells the report: on the console what is new in it, on the boot partition all of it."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._told: set[str] = set()
+
+    def tell(self, report: Report) -> None:
+        text = report.text(time.time())
+        for line in text.splitlines():
+            if line and line not in self._told and not line.startswith("("):
+                print(f"pinnace: {line}", flush=True)
+        self._told = set(text.splitlines())
+        try:
+            self._board.tell(text)
+        except OSError as error:
+            print(f"pinnace: the report cannot be written to the boot partition: {error.strerror or error}", flush=True)

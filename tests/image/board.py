@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -38,6 +39,8 @@ class Board:
         """When it was switched on, by time.monotonic()."""
         self._ssh_port = ssh_port
         self._process: subprocess.Popen[bytes] | None = None
+        self._login: subprocess.Popen[bytes] | None = None
+        self._sockets = tempfile.TemporaryDirectory(prefix="pinnace-")
         self._from = 0
         place.mkdir(parents=True, exist_ok=True)
         _run("cp", "--sparse=always", str(image), str(self.card))
@@ -77,6 +80,17 @@ class Board:
         options = re.sub(r"console=\S+ ", "", (self.place / "cmdline.txt").read_text().strip()).replace("loglevel=4", "loglevel=6")
         self.start_other(f"{_CONSOLE} {options} {' '.join(_EMULATION)}", self.place / "initramfs.gz", self.card)
 
+    async def start(self, root: str = "a|b") -> None:
+        """Switch it on and see the initramfs start a root (a pattern of its name), and the network on the bus. On a busy machine the emulated
+        USB host sometimes loses its device while it is found: then the board is switched off and on, as a person would."""
+        for _ in range(8):
+            self.on()
+            await self.hears(f"pinnace: starting root ({root})", seconds=900)
+            if self.said().count("usb: Not connected") < 3:
+                return
+            self.cut()
+        raise Off("the emulated USB host found its network device in none of eight starts")
+
     def start_other(self, options: str, initramfs: Path, card: Path) -> None:
         """Switch the board on with another system than the image."""
         assert not self.is_on
@@ -102,6 +116,10 @@ class Board:
             self._process.kill()
             self._process.wait()
             self._process = None
+        if self._login is not None:
+            self._login.kill()
+            self._login.wait()
+            self._login = None
 
     def said(self) -> str:
         """What the console said since it was switched on."""
@@ -123,15 +141,12 @@ class Board:
         async with _within(seconds, "a reset"):
             while self.is_on:
                 await asyncio.sleep(0.2)
-        self._process = None
+        self.cut()
 
     async def ssh(self, *command: str, given: bytes = b"", seconds: float = 120.0) -> str:
-        """Run a command on the board as root, with the key of its pinnace.yaml; what it said. Raises Off."""
-        known = self.place / "known_hosts"
-        options = [f"UserKnownHostsFile={known}", "StrictHostKeyChecking=accept-new", "ConnectTimeout=60", "LogLevel=ERROR"]
-        words = ["ssh", "-i", str(self.key), "-p", str(self._ssh_port), *(f"-o{each}" for each in options), "root@127.0.0.1", *command]
+        """Run a command on the board as root, through the log-in of `until_ssh`; what it said. Raises Off."""
         child = await asyncio.create_subprocess_exec(
-            *words, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+            *self._ssh(), *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )
         try:
             async with asyncio.timeout(seconds):
@@ -146,24 +161,30 @@ class Board:
             raise Off(f"ssh {' '.join(command)}: {said.decode(errors='replace').strip()}")
         return said.decode(errors="replace")
 
+    def _ssh(self, *more: str) -> list[str]:
+        """Logs in with the key of the board's pinnace.yaml; the board must show the same key of its own each time."""
+        options = [f"UserKnownHostsFile={self.place / 'known_hosts'}", "StrictHostKeyChecking=accept-new", "LogLevel=ERROR"]
+        options += ["ConnectTimeout=60", f"ControlPath={self._sockets.name}/ssh", "ServerAliveInterval=30"]
+        return ["ssh", "-i", str(self.key), "-p", str(self._ssh_port), *(f"-o{each}" for each in options), *more, "root@127.0.0.1"]
+
     async def until_ssh(self, *, seconds: float) -> None:
+        """Log in once, for all commands until the power is cut."""
         async with _within(seconds, "log-in by ssh"):
             while True:
                 try:
                     await self.ssh("true", seconds=60)
+                    if self._login is None or self._login.poll() is not None:
+                        self._login = subprocess.Popen(self._ssh("-MN"), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
                     return
                 except Off as error:
                     if not self.is_on or "HOST IDENTIFICATION" in str(error):
                         raise
                 await asyncio.sleep(1)
 
-    async def pin(self, bcm: int) -> str:
-        """ "hi" or "lo": what the board's pin controller says (debugfs, gpio)."""
+    async def pins(self) -> dict[int, str]:
+        """BCM number → "hi" or "lo", of the pins that somebody drives, by the word of the board's pin controller (debugfs, gpio)."""
         said = await self.ssh("cat", "/sys/kernel/debug/gpio")
-        found = re.search(rf"gpio-\d+\s*\(GPIO{bcm}\s*\|[^)]*\)\s+(\w+)\s+(\w+)", said)
-        if found is None:
-            return "not driven"
-        return found[2] if found[1] == "out" else found[1]
+        return {int(found[1]): found[2] for found in re.finditer(r"gpio-\d+\s*\(GPIO(\d+)\s*\|[^)]*\)\s+out\s+(\w+)", said)}
 
 
 @contextlib.asynccontextmanager

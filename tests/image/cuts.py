@@ -125,7 +125,7 @@ async def _after(board: Board, cloud: Cloud, node: str, work: Work, *, is_alone:
     checked = [f"{len(sure.desired)} lamps", f"{len(sure.pods)} pods"]
     if is_alone:
         await cloud.core.kill()
-    board.on()
+    await board.start()
     if is_alone:
         await board.until_ssh(seconds=LONG)
         await _lamps_are(board, sure.desired)
@@ -155,12 +155,11 @@ async def _after(board: Board, cloud: Cloud, node: str, work: Work, *, is_alone:
 
 async def _lamps_are(board: Board, desired: dict[str, str]) -> None:
     """The pins themselves, which the node drives from its store."""
-    for name, value in desired.items():
-        wanted = "hi" if value == "ON" else "lo"
-        try:
-            await until(partial(board.pin, LAMPS[name]), wanted.__eq__, f"{name} {wanted}", seconds=240)
-        except AssertionError as error:
-            raise Off(f"{name}={value} was acknowledged, but BCM {LAMPS[name]} is not {wanted}: {error}") from None
+    wanted = {LAMPS[name]: "hi" if value == "ON" else "lo" for name, value in desired.items()}
+    try:
+        await until(board.pins, lambda levels: wanted.items() <= levels.items(), f"pins {wanted}", seconds=600)
+    except AssertionError as error:
+        raise Off(f"{desired} was acknowledged, but {error}") from None
 
 
 async def _active(board: Board) -> str:
