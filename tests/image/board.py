@@ -81,8 +81,8 @@ class Board:
         self.start_other(f"{_CONSOLE} {options} {' '.join(_EMULATION)}", self.place / "initramfs.gz", self.card)
 
     async def start(self, root: str = "a|b") -> None:
-        """Switch it on and see the initramfs start a root (a pattern of its name), and the network on the bus. On a busy machine the emulated
-        USB host sometimes loses its device while it is found: then the board is switched off and on, as a person would."""
+        """Switch it on and see the initramfs start a root (a pattern of its name), and the network on the bus. On a busy machine the
+        emulated USB host sometimes loses its device while it is found: then the board is switched off and on, as a person would."""
         for _ in range(8):
             self.on()
             await self.hears(f"pinnace: starting root ({root})", seconds=900)
@@ -112,14 +112,11 @@ class Board:
 
     def cut(self) -> None:
         """The power is gone: nothing is flushed, nothing is said."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-        if self._login is not None:
-            self._login.kill()
-            self._login.wait()
-            self._login = None
+        for process in (self._login, self._process):
+            if process is not None:
+                process.kill()
+                process.wait()
+        self._login = self._process = None
 
     def said(self) -> str:
         """What the console said since it was switched on."""
@@ -174,7 +171,9 @@ class Board:
                 try:
                     await self.ssh("true", seconds=60)
                     if self._login is None or self._login.poll() is not None:
-                        self._login = subprocess.Popen(self._ssh("-MN"), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+                        self._login = subprocess.Popen(
+                            self._ssh("-MN"), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                        )
                     return
                 except Off as error:
                     if not self.is_on or "HOST IDENTIFICATION" in str(error):
