@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from image.board import HOST, Board, Off
 from image.cloud import DEVICE, Cloud, is_ready, until
 from rig.kube import DEVICES
 from rig.processes import Child, free_port
-from rig.system import reported, set_desired
+from rig.system import desired, reported, set_desired
 
 LONG = 1800.0
 LAMPS = {"red": 26, "yellow": 19, "green": 13}
@@ -32,7 +33,10 @@ class Acknowledged:
     """What may not be lost."""
 
     desired: dict[str, str] = field(default_factory=dict)
-    pods: set[str] = field(default_factory=set)
+    asked: dict[str, str] = field(default_factory=dict)
+    """Desired after that; the node may have it or not."""
+    pods: dict[str, str] = field(default_factory=dict)
+    """Name of a pod that was Running → its container."""
     upgraded_to: str = ""
     """The root that an upgrade wrote, as `pinnace upgrade` said."""
 
@@ -53,7 +57,7 @@ class Work:
         """Change lamps; note each value that the node says it has stored."""
         while True:
             wanted = {name: self._draw.choice(["ON", "OFF"]) for name in LAMPS}
-            self.sure.desired = {}  # from here the old values may be gone, the new ones are not promised yet
+            self.sure.asked = wanted
             await set_desired(self._cloud.kube, wanted)
             device = await self._cloud.kube.get(f"{DEVICES}/{DEVICE}")
             uid, version = device["metadata"]["uid"], int(device["metadata"]["resourceVersion"])
@@ -68,11 +72,10 @@ class Work:
             self._number += 1
             name = f"busy-{self._number}"
             await pods.create(self._cloud, name, self._node)
-            await until(partial(pods.phase, self._cloud, name), lambda phase: phase == "Running", f"{name} Running", seconds=LONG)
-            self.sure.pods.add(name)
+            self.sure.pods[name] = await until(partial(pods.container, self._cloud, name), bool, f"{name} Running", seconds=LONG)
             if len(self.sure.pods) > 2:
                 oldest = min(self.sure.pods, key=lambda each: int(each.partition("-")[2]))
-                self.sure.pods.discard(oldest)
+                del self.sure.pods[oldest]
                 await pods.remove(self._cloud, oldest)
 
     async def upgrade(self) -> None:
@@ -87,7 +90,10 @@ class Work:
 
 async def run(board: Board, cloud: Cloud, node: str, root: Path, *, count: int, draw: random.Random, say: Callable[[str], None]) -> None:
     port = free_port()
-    serve = ["python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(root.parent), str(port)]
+    folder = cloud.folder / "files"
+    folder.mkdir()
+    shutil.copy(root, folder)
+    serve = ["python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(folder), str(port)]
     files = Child("files", serve, cloud.folder / "files.log", says_ready=False, port=port)
     await files.start()
     work = Work(board, cloud, node, f"http://{HOST}:{port}/{root.name}", draw)
@@ -122,16 +128,17 @@ async def _after(board: Board, cloud: Cloud, node: str, work: Work, *, is_alone:
     """Power on; compare with what was acknowledged. Raises Off, AssertionError."""
     sure = work.sure
     boot_id = str(((await cloud.node(node)).get("status") or {}).get("nodeInfo", {}).get("bootID", ""))
-    checked = [f"{len(sure.desired)} lamps", f"{len(sure.pods)} pods"]
+    sure.asked = desired(await cloud.kube.get(f"{DEVICES}/{DEVICE}"))
+    checked = [f"{len(sure.asked)} lamps", f"{len(sure.pods)} pods"]
     if is_alone:
         await cloud.core.kill()
     await board.start()
     if is_alone:
         await board.until_ssh(seconds=LONG)
-        await _lamps_are(board, sure.desired)
+        await _lamps_are(board, sure.desired, sure.asked)
         stored = json.loads(await board.ssh("pinnace", "get", "pods", "--json", seconds=300))
         there = {each["metadata"]["name"] for each in stored.get("items", stored) if isinstance(each, dict)}
-        if missing := sure.pods - there:
+        if missing := sure.pods.keys() - there:
             raise Off(f"pods that were Running are not on the card: {', '.join(sorted(missing))}")
         checked.append("with the cloud away")
         await cloud.start_core()
@@ -145,21 +152,26 @@ async def _after(board: Board, cloud: Cloud, node: str, work: Work, *, is_alone:
         await until(lambda: _active(board), lambda active: active == slot, f"root {slot} kept", seconds=LONG)
         checked.append(f"root {slot} kept")
         sure.upgraded_to = ""
-    await _lamps_are(board, sure.desired)
-    if sure.desired:
-        await until(lambda: _reported(cloud), lambda values: sure.desired.items() <= values.items(), "the reports", seconds=LONG)
-    for name in sure.pods:
-        await until(partial(pods.phase, cloud, name), lambda phase: phase == "Running", f"{name} Running", seconds=LONG)
+    await _lamps_are(board, sure.asked)
+    await until(lambda: _reported(cloud), lambda values: sure.asked.items() <= values.items(), "the reports", seconds=LONG)
+    sure.desired = sure.asked
+    for name, former in sure.pods.items():
+        renewed = partial(_is_other, former)
+        sure.pods[name] = await until(partial(pods.container, cloud, name), renewed, f"{name} Running in a new container", seconds=LONG)
     return f"Ready {took:.0f} s after power-on, root {slot}; there: {', '.join(checked)}"
 
 
-async def _lamps_are(board: Board, desired: dict[str, str]) -> None:
-    """The pins themselves, which the node drives from its store."""
-    wanted = {LAMPS[name]: "hi" if value == "ON" else "lo" for name, value in desired.items()}
+async def _lamps_are(board: Board, *choices: dict[str, str]) -> None:
+    """The pins themselves, which the node drives from its store, as one of the choices says."""
+    wanted = [{LAMPS[name]: "hi" if value == "ON" else "lo" for name, value in each.items()} for each in choices]
     try:
-        await until(board.pins, lambda levels: wanted.items() <= levels.items(), f"pins {wanted}", seconds=600)
+        await until(board.pins, lambda levels: any(each.items() <= levels.items() for each in wanted), f"pins {wanted}", seconds=600)
     except AssertionError as error:
-        raise Off(f"{desired} was acknowledged, but {error}") from None
+        raise Off(f"{choices[0]} was acknowledged, but {error}") from None
+
+
+def _is_other(former: str, container: str) -> bool:
+    return container not in ("", former)
 
 
 async def _active(board: Board) -> str:

@@ -58,5 +58,12 @@ async def phase(cloud: Cloud, name: str) -> str:
     return str(((await get(cloud, name)).get("status") or {}).get("phase", ""))
 
 
+async def container(cloud: Cloud, name: str) -> str:
+    """The id of the pod's running container, "" for none."""
+    status = (await get(cloud, name)).get("status") or {}
+    running = [each["containerID"] for each in status.get("containerStatuses") or () if "running" in each.get("state", {})]
+    return str(running[0]) if running and status.get("phase") == "Running" else ""
+
+
 async def remove(cloud: Cloud, name: str) -> None:
     await cloud.kube.ask("DELETE", f"{_PODS}/{name}")
