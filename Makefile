@@ -6,7 +6,7 @@ STAMP := .build/ready
 MAPPER := .build/images/traffic-light.tar
 PACKAGES := pinnace.core pinnace.ext pinnace.cloud pinnace.mappers
 
-.PHONY: demo test check dev bench fuzz soak freeze image image-test machine annotate clean
+.PHONY: demo test check dev bench fuzz soak freeze freeze-twice image image-test machine annotate clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,7 +16,7 @@ help:
 	@echo "make bench   the benchmarks, figures into .build/bench/"
 	@echo "make soak    the long fault runs      make fuzz    the decoders under random bytes, for long"
 	@echo "make machine  the tests that need another kernel, in an emulated machine: cgroup v2, NFS, systemd"
-	@echo "make freeze  the edge as one frozen tree in dist/pinnace"
+	@echo "make freeze  the edge, frozen, in dist/ARCH (ARCH=arm64: for a Raspberry Pi; PROFILE=1: to be traced; make freeze-twice compares)"
 	@echo "make image   a flashable image for Raspberry Pi 3, 4 and Zero 2 W in dist/image (of dist/arm64, which make freeze makes)"
 	@echo "make image-test  boots it in an emulated Pi 3 and sees it become a node (POWER_CUTS=20: and survive as many power cuts)"
 	@echo "make dev     only set up              make clean   remove what was built"
@@ -59,8 +59,20 @@ fuzz: $(STAMP)
 soak: $(STAMP)
 	@PINNACE_SOAK=1 $(PY) -m pytest tests -m slow --timeout 7200 $(ARGS)
 
+# The frozen edge; for another architecture it is cross-compiled and PyInstaller emulated. Its parts are in packaging/freezing.
+HOST := $(shell dpkg --print-architecture 2>/dev/null)
+ARCH ?= $(HOST)
+FREEZE := PYTHONPATH=packaging $(PY) -P -m freezing --arch $(ARCH) $(if $(PROFILE),--profile)
+
 freeze: $(STAMP)
-	@bash packaging/freeze.sh
+	@bash build/setup-freeze.sh $(ARCH)
+	@$(FREEZE)
+	@[ "$(ARCH)$(PROFILE)" != "$(HOST)" ] || { echo "and in the whole system:"; $(PY) -m pytest -q -p no:cacheprovider tests/frozen; }
+
+freeze-twice: $(STAMP)
+	@bash build/setup-freeze.sh $(ARCH)
+	@$(FREEZE) --into .build/freeze/once && $(FREEZE) --into .build/freeze/twice
+	@cd .build/freeze && for each in pinnace/lib/manifest $$(cd once && echo pinnace-*); do cmp once/$$each twice/$$each && sha256sum once/$$each; done
 
 image: $(STAMP)
 	@bash packaging/image/make.sh

@@ -68,12 +68,13 @@ class BuildAll(build_ext):
             shutil.copy2(program, into)
 
 
-setup(
-    ext_modules=cythonize(
-        [compiled(name) for name in HOT_PATHS],
-        include_path=["packaging/ns"],
-        build_dir=".build/cython",
-        compiler_directives=DIRECTIVES,
-    ),
-    cmdclass={"build_ext": BuildAll},
-)
+if __name__ == "__main__":  # packaging/freezing reads the names above
+    setup(
+        ext_modules=cythonize(
+            [compiled(name) for name in HOT_PATHS],
+            include_path=["packaging/ns"],
+            build_dir=".build/cython",
+            compiler_directives=DIRECTIVES,
+        ),
+        cmdclass={"build_ext": BuildAll},
+    )

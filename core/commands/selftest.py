@@ -123,6 +123,32 @@ def shim() -> str:
     return f"{PROGRAM.stat().st_size >> 10} KiB"
 
 
+def brought() -> str:
+    """What a frozen build brings along runs, and is what is used; a key and a request can be made with it."""
+    import asyncio
+    import os
+    import subprocess
+
+    from pinnace.core.base import bundle
+    from pinnace.core.base.contract.keys import NodeName
+    from pinnace.core.hub.openssl import key_and_request
+
+    asyncio.run(key_and_request(NodeName("selftest")))
+    if bundle.folder() is None:
+        return "nothing, this is no frozen build"
+    for name, flag, codes in (("crun", "--version", (0,)), ("mosquitto", "-h", (0, 1, 3)), ("openssl", "version", (0,))):
+        done = subprocess.run([bundle.program(name), flag], capture_output=True, check=False, timeout=60, env={"PATH": os.defpath})
+        if bundle.program(name) == name or done.returncode not in codes or not done.stdout:
+            raise RuntimeError(f"{bundle.program(name)} answered {done.returncode}: {done.stderr.decode(errors='replace').strip()}")
+    plugins = sorted(bundle.plugin_folders()[0].iterdir())
+    for each in plugins:
+        asked = {"PATH": os.defpath, "CNI_COMMAND": "VERSION"}
+        done = subprocess.run([each], input=b'{"cniVersion":"0.4.0"}', env=asked, capture_output=True, check=False, timeout=60)
+        if b"supportedVersions" not in done.stdout:
+            raise RuntimeError(f"{each} answered {done.returncode}: {done.stderr.decode(errors='replace').strip()}")
+    return f"crun, mosquitto, openssl, {len(plugins)} network plugins"
+
+
 CHECKS: dict[str, Callable[[], str]] = {
     "hot paths": hot_paths,
     "schema": schema,
@@ -131,6 +157,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "agent": agent,
     "shim": shim,
+    "brought": brought,
 }
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from pinnace.core.base import bundle
 from pinnace.core.base.aio.backoff import Backoff
 from pinnace.core.base.errors import LinkError
 from pinnace.core.eventbus.brokerfiles import Account, BrokerFiles, own_account
@@ -156,7 +157,7 @@ class Broker:
 
 
 def _program() -> str:
-    found = shutil.which("mosquitto") or shutil.which("mosquitto", path=_PLACES)
+    found = shutil.which(bundle.program("mosquitto")) or shutil.which("mosquitto", path=_PLACES)
     if found is None:
         raise LinkError("mosquitto is not installed; install it (apt install mosquitto) or set mqttMode: 2 and run a broker elsewhere")
     return found

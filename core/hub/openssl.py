@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from pinnace.core.base.bundle import program
 from pinnace.core.base.contract.keys import NODE_COMMON_NAME, NodeName
 from pinnace.core.base.errors import ConfigError
 
@@ -76,7 +77,9 @@ def _look(certificate: bytes, form: str) -> Facts:
 
 def _run(*arguments: str, given: bytes = b"") -> bytes:
     try:
-        done = subprocess.run(["openssl", *arguments], input=given, capture_output=True, timeout=_SECONDS, env=_environment(), check=False)
+        done = subprocess.run(
+            [program("openssl"), *arguments], input=given, capture_output=True, timeout=_SECONDS, env=_environment(), check=False
+        )
     except OSError as error:
         raise ConfigError(f"the openssl program cannot be run ({error.strerror}); install the package openssl") from error
     except subprocess.TimeoutExpired as error:

@@ -389,6 +389,17 @@ class Database:
         self.writable = False
 
 
+def written_schema(path: Path) -> int:
+    """The schema a database was written with, asked without changing it; 0 when there is none, or none that can be read."""
+    if not path.exists():
+        return 0
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            return int(connection.execute("SELECT coalesce(max(version), 0) FROM migrations").fetchone()[0])
+    except sqlite3.Error:
+        return 0
+
+
 def _copy_pages(uri: str, to: sqlite3.Connection) -> None:
     source = sqlite3.connect(uri, uri=True)
     try:

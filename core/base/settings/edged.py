@@ -10,6 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from pinnace.core.base.bundle import plugin_folders, program
+
 _DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 _LABEL: Final = re.compile(r"(?:[a-z0-9.-]{1,253}/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE: Final = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
@@ -159,8 +161,8 @@ class RegistrySettings:
 class BuiltinRuntimeSettings:
     """`builtinRuntime`: the runtime that needs no daemon. Pinnace's own section."""
 
-    crun: str = "crun"
-    """The OCI runtime: a program on PATH or its path."""
+    crun: str = field(default_factory=lambda: program("crun"))
+    """The OCI runtime: a program on PATH or its path. Left out, it is the one that was brought along, or else the one on PATH."""
     root_dir: Path = Path("/var/lib/pinnace")
     """Images and what must survive a reboot."""
     run_dir: Path = Path("/run/pinnace")
@@ -168,7 +170,8 @@ class BuiltinRuntimeSettings:
     import_dir: Path = Path("/var/lib/pinnace/import")
     """OCI and docker archives (*.tar, also compressed) in it are imported at start and stay pinned."""
     cni_conf_dir: Path = Path("/etc/cni/net.d")
-    cni_bin_dirs: tuple[Path, ...] = (Path("/opt/cni/bin"), Path("/usr/lib/cni"))
+    cni_bin_dirs: tuple[Path, ...] = field(default_factory=lambda: plugin_folders(Path("/opt/cni/bin"), Path("/usr/lib/cni")))
+    """Where network plugins are; left out, those that were brought along come first."""
     pod_subnet: str = "10.88.0.0/16"
     """Of the default network, which is used when `cni_conf_dir` has none."""
     registries: tuple[RegistrySettings, ...] = ()

@@ -1,0 +1,77 @@
+"""Take Pinnace off this machine: its versions, units and command; pods are ended first. Configuration and data stay, for another time.
+
+With --purge they go as well: the node's database, certificates, configuration, images, volumes and logs. The Node object stays in the
+cloud until somebody deletes it there. With --root an image's files are removed and nothing is stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from pinnace.core.base.cli import command_line
+from pinnace.core.base.errors import ConfigError, PinnaceError
+from pinnace.core.commands.install import CONFIG
+
+SUMMARY = "take Pinnace off this machine"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="the root of the machine or image (%(default)s)")
+    parser.add_argument("--purge", action="store_true", help="remove configuration and data as well")
+    parser.add_argument("--force", action="store_true", help="do not ask")
+
+
+def run(args: argparse.Namespace) -> int:
+    from pinnace.core.install.machine import Machine
+    from pinnace.core.install.versions import Versions
+
+    versions, machine = Versions(args.root), Machine(args.root)
+    if not versions.folder.is_dir():
+        raise ConfigError(f"{versions.folder} is not there: nothing is installed")
+    if args.purge and not args.force and not _agreed():
+        print("nothing was changed")
+        return 1
+    goners = data_folders(args.root) if args.purge else []
+    with versions.locked():
+        if machine.is_running:
+            machine.stop()
+        if args.root == Path("/") and os.geteuid() == 0 and (args.root / CONFIG).exists():
+            _reset("--force" if args.purge else "--pods-only")
+        machine.tear_down()
+        versions.remove()
+    for each in goners:
+        shutil.rmtree(each, ignore_errors=True)
+    print("Pinnace is uninstalled" + ("" if args.purge else "; configuration and data stay (/etc/kubeedge, /etc/pinnace, /var/lib)"))
+    return 0
+
+
+def data_folders(root: Path) -> list[Path]:
+    """What --purge removes, as the configuration names it."""
+    from pinnace.core.base.settings.edged import EdgedSettings
+    from pinnace.core.base.settings.loader import load
+    from pinnace.core.commands.install import database
+    from pinnace.core.settings import EdgeCoreSettings
+
+    edged = EdgedSettings()
+    if (root / CONFIG).exists():
+        edged = load(root / CONFIG, EdgeCoreSettings).modules.edged
+    places = [edged.root_directory, edged.pod_logs_dir, edged.builtin_runtime.root_dir, Path("/var/lib/private/pinnace-mosquitto")]
+    inside = [each if each.is_relative_to(root) else root / each.relative_to("/") for each in places]
+    return [*inside, database(root).parent, root / "etc/pinnace", root / "etc/kubeedge"]
+
+
+def _agreed() -> bool:
+    try:
+        return input("remove configuration, database, images, volumes and logs of this node? (yes/no) ").strip().lower() in ("y", "yes")
+    except EOFError:
+        raise ConfigError("there is nobody to ask; add --force") from None
+
+
+def _reset(flag: str) -> None:
+    done = subprocess.run(command_line("reset", flag), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PinnaceError(f"the pods of this node cannot be ended, so it stays installed: {done.stderr.strip() or done.stdout.strip()}")

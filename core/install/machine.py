@@ -1,0 +1,113 @@
+"""What an installed Pinnace is to the machine: systemd's units, the broker's configuration, the command on PATH."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from pinnace.core.base.bundle import PREFIX
+from pinnace.core.base.errors import PinnaceError
+from pinnace.core.install.build import Build
+
+EDGE: Final = "pinnace-edge.service"
+BROKER: Final = "pinnace-mosquitto.service"
+_UNITS: Final = Path("etc/systemd/system")
+_WANTED: Final = _UNITS / "multi-user.target.wants"
+_COMMAND: Final = Path("usr/local/bin/pinnace")
+_BROKER_CONFIGURATION: Final = Path("etc/pinnace/mosquitto.conf")
+
+
+class Machine:
+    """The machine, or image, whose files are below `root`. Units are links through `current`, so that they change with the version."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @property
+    def is_running(self) -> bool:
+        """Is it this machine, with systemd at work?"""
+        return self._root == Path("/") and Path("/run/systemd/system").is_dir() and os.geteuid() == 0
+
+    @property
+    def has_own_broker(self) -> bool:
+        """Does a broker of the distribution's start with the machine?"""
+        return os.path.lexists(self._root / _WANTED / "mosquitto.service")
+
+    @property
+    def starts_broker(self) -> bool:
+        return os.path.lexists(self._root / _WANTED / BROKER)
+
+    def set_up(self, build: Build) -> list[str]:
+        """What is not there yet. Things a person has put in our places stay; lines that say so."""
+        said = []
+        configuration = self._root / _BROKER_CONFIGURATION
+        if not configuration.exists():
+            configuration.parent.mkdir(parents=True, exist_ok=True)
+            fresh = configuration.with_name(".mosquitto.conf.new")
+            shutil.copyfile(build.file("lib/systemd/mosquitto.conf"), fresh)
+            fresh.chmod(0o644)
+            fresh.replace(configuration)
+        for unit in (BROKER, EDGE):
+            place = self._root / _UNITS / unit
+            is_new = not os.path.lexists(place)
+            if not self._link(place, PREFIX / "current/lib/systemd" / unit):
+                said.append(f"{place} is not ours and stays as it is")
+            elif is_new and not (unit == BROKER and self.has_own_broker):
+                self._link(self._root / _WANTED / unit, Path("/") / _UNITS / unit)
+        if self.has_own_broker and not self.starts_broker:
+            said.append("the distribution's mosquitto is used; ours does not start")
+        if not self._link(self._root / _COMMAND, PREFIX / "current/pinnace"):
+            said.append(f"{self._root / _COMMAND} is another program and stays; type {PREFIX}/current/pinnace instead")
+        return said
+
+    def tear_down(self) -> None:
+        """Take away what `set_up` has made, but for configuration."""
+        for unit in (EDGE, BROKER):
+            for place in (_WANTED / unit, _UNITS / unit):
+                self._unlink(self._root / place)
+        self._unlink(self._root / _COMMAND)
+        if self.is_running:
+            self._systemctl("daemon-reload")
+
+    def start(self) -> None:
+        """Let systemd run what is in use now."""
+        self._systemctl("daemon-reload")
+        if self.starts_broker:
+            self._systemctl("restart", BROKER)
+        self._systemctl("restart" if Path("/etc/kubeedge/config/edgecore.yaml").exists() else "try-restart", EDGE)
+
+    def stop(self) -> None:
+        for unit in (EDGE, BROKER):
+            if os.path.lexists(self._root / _UNITS / unit):
+                self._systemctl("stop", unit)
+
+    @staticmethod
+    def _systemctl(*words: str) -> None:
+        done = subprocess.run(["systemctl", *words], capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = done.stderr.strip() or f"exit code {done.returncode}"
+            raise PinnaceError(f"systemctl {' '.join(words)} failed: {said}; `journalctl -u {words[-1]}` may tell more")
+
+    @staticmethod
+    def _is_ours(place: Path) -> bool:
+        return place.is_symlink() and (str(place.readlink()).startswith(f"{PREFIX}/") or place.name == place.readlink().name)
+
+    def _link(self, place: Path, target: Path) -> bool:
+        """A symbolic link, in one step; False when something else is there."""
+        if os.path.lexists(place) and not self._is_ours(place):
+            return False
+        if place.is_symlink() and place.readlink() == target:
+            return True
+        place.parent.mkdir(parents=True, exist_ok=True)
+        fresh = place.with_name(f".{place.name}.new")
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(target)
+        fresh.replace(place)
+        return True
+
+    def _unlink(self, place: Path) -> None:
+        if self._is_ours(place):
+            place.unlink()

@@ -1,0 +1,65 @@
+"""Units, configuration and command: made where they are not there, left where a person has made them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pinnace.core.install.build import Build
+from pinnace.core.install.machine import BROKER, EDGE, Machine
+
+UNITS = Path("etc/systemd/system")
+WANTED = UNITS / "multi-user.target.wants"
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Build:
+    lib = tmp_path / "tree/lib"
+    (lib / "systemd").mkdir(parents=True)
+    (lib / "release.json").write_text('{"version": "1.0", "arch": "arm64", "schema": 1}')
+    (lib / "manifest").write_text("")
+    (lib / "systemd/mosquitto.conf").write_text("listener 1883 127.0.0.1\n")
+    return Build.of(tmp_path / "tree")
+
+
+def test_everything_is_made_and_taken_away_again(tmp_path: Path, build: Build) -> None:
+    machine, root = Machine(tmp_path), tmp_path
+    assert machine.set_up(build) == []
+    for unit in (EDGE, BROKER):
+        assert str((root / UNITS / unit).readlink()) == f"/opt/pinnace/current/lib/systemd/{unit}"
+        assert str((root / WANTED / unit).readlink()) == f"/etc/systemd/system/{unit}"
+    assert str((root / "usr/local/bin/pinnace").readlink()) == "/opt/pinnace/current/pinnace"
+    assert machine.starts_broker
+    assert machine.set_up(build) == []
+    machine.tear_down()
+    assert [each for each in root.rglob("*") if each.is_symlink()] == []
+    assert (root / "etc/pinnace/mosquitto.conf").exists(), "configuration stays"
+
+
+def test_what_a_person_made_stays(tmp_path: Path, build: Build) -> None:
+    machine, root = Machine(tmp_path), tmp_path
+    for path in (UNITS / EDGE, Path("usr/local/bin/pinnace"), Path("etc/pinnace/mosquitto.conf")):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text("mine")
+    said = machine.set_up(build)
+    assert [line.split(" is ")[0].removeprefix(f"{root}/") for line in said] == [str(UNITS / EDGE), "usr/local/bin/pinnace"]
+    machine.tear_down()
+    for path in (UNITS / EDGE, Path("usr/local/bin/pinnace"), Path("etc/pinnace/mosquitto.conf")):
+        assert (root / path).read_text() == "mine"
+
+
+def test_a_unit_that_was_switched_off_stays_off(tmp_path: Path, build: Build) -> None:
+    machine = Machine(tmp_path)
+    machine.set_up(build)
+    (tmp_path / WANTED / BROKER).unlink()
+    machine.set_up(build)
+    assert not machine.starts_broker
+
+
+def test_the_distributions_broker_is_used_where_it_starts(tmp_path: Path, build: Build) -> None:
+    (tmp_path / WANTED).mkdir(parents=True)
+    (tmp_path / WANTED / "mosquitto.service").symlink_to("/lib/systemd/system/mosquitto.service")
+    machine = Machine(tmp_path)
+    assert machine.set_up(build) == ["the distribution's mosquitto is used; ours does not start"]
+    assert not machine.starts_broker
