@@ -39,7 +39,6 @@ def release(target: Target, root: Path, made: Sequence[Path], *, profile: bool) 
         "python": roots.python_version(root),
         "entry": "entry_profile.py" if profile else "entry_edge.py",
         "hidden": ["pinnace_allocators"] if profile else [],
-        "loose": False,
         "bootloader": _BOOTLOADERS[target.arch],
         "compiled": {each.name.partition("-")[0]: (each / "version").read_text() for each in made},
         "bundled": {
@@ -132,9 +131,9 @@ def main() -> None:
     work.mkdir(parents=True)
     made = freeze(target, work, profile=args.profile)
     into = args.into or ROOT / "dist" / name
-    shutil.rmtree(into, ignore_errors=True)
     into.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(made, into, symlinks=True)
+    shutil.rmtree(into, ignore_errors=True)
+    made.rename(into)
     shutil.rmtree(work)
     tree = into / "pinnace"
     files = [each for each in tree.rglob("*") if each.is_file() and not each.is_symlink()]

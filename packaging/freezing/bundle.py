@@ -21,7 +21,8 @@ def collect(target: Target, root: Path, made: Sequence[Path], into: Path, log: P
     for each in made:
         shutil.copy2(each, programs / each.name)
     shutil.copy2(root / "usr/bin/openssl", programs / "openssl")
-    call(["patchelf", "--force-rpath", "--set-rpath", "$ORIGIN/..", programs / "openssl"], log=log)
+    for name in ("mosquitto", "openssl"):
+        call(["patchelf", "--force-rpath", "--set-rpath", "$ORIGIN/..", programs / name], log=log)
     for name in PLUGINS:
         call([target.tool("strip"), "-o", plugins / name, root / "usr/lib/cni" / name], log=log)
     authorities = sorted((root / "usr/share/ca-certificates/mozilla").glob("*.crt"))

@@ -91,12 +91,12 @@ def crun(target: Target, root: Path) -> Path:
 
 def mosquitto(target: Target, root: Path) -> Path:
     """The folder with the program `mosquitto`: with TLS and passwords, without what a broker on loopback never uses (TCP wrappers and NIS,
-    systemd's and DLT's logs, websockets), which would bring a dozen libraries along. It finds its own in the folder above it."""
+    systemd's and DLT's logs, websockets), which would bring a dozen libraries along."""
 
     def build(source: Path, log: Path) -> Path:
         switches = ["WITH_CJSON=no", "WITH_DOCS=no", "WITH_STRIP=no", "WITH_STATIC_LIBRARIES=no"]
         tool = f"CC={' '.join(compiler(target, root))}"
-        flags = [f"CFLAGS=-O2 -Wall -ffile-prefix-map={source}=.", "LDFLAGS=-Wl,--disable-new-dtags,-rpath,$$ORIGIN/.."]
+        flags = [f"CFLAGS=-O2 -Wall -ffile-prefix-map={source}=."]
         call(["make", f"-j{os.cpu_count()}", "-C", "src", tool, *flags, *switches, "mosquitto"], cwd=source, log=log)
         return source / "src/mosquitto"
 
