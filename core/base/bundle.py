@@ -42,3 +42,15 @@ def plugin_folders(*others: Path) -> tuple[Path, ...]:
     """Where network plugins are looked for: in the bundle, then in the system's folders."""
     place = folder()
     return (place / "cni", *others) if place else others
+
+
+def authorities() -> str:
+    """The bundled certificate authorities, where the system has none; "" where it has its own, or there is no bundle. Reads the disk."""
+    import ssl  # only who asks pays for it
+
+    place = folder()
+    if place is None:
+        return ""
+    found = ssl.get_default_verify_paths()
+    has_own = found.cafile is not None or (found.capath is not None and any(Path(found.capath).iterdir()))
+    return "" if has_own else str(place / "cacert.pem")

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from pinnace.core.base import daemon
+from pinnace.core.base import bundle, daemon
 from pinnace.core.base.errors import ConfigError
 
 SUMMARY = "the edge: twins, MQTT, the node"
@@ -28,6 +29,11 @@ def run(args: argparse.Namespace) -> int:
     if not args.config.exists():
         raise ConfigError(
             f"{args.config} is not there: `pinnace join` makes this machine a node and writes it; --config names another file"
+        )
+    if bundle.is_unpacked_for_now():
+        print(
+            "note: this is the one-file program, whose parts are in /tmp; pods that should outlive it need `pinnace install`",
+            file=sys.stderr,
         )
     return daemon.run(args, _serving(args.config))
 

@@ -22,6 +22,7 @@ from pinnace.core.base.contract.keys import NODE_NAME, NodeName
 from pinnace.core.base.errors import ConfigError, LinkError, RefusedError
 from pinnace.core.base.observe import logs
 from pinnace.core.base.settings.loader import load
+from pinnace.core.install.machine import EDGE, Machine
 
 SUMMARY = "make this machine an edge node"
 BROKER = ("127.0.0.1", 1883)
@@ -55,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     if os.geteuid() != 0:
         print("note: without root this node runs devices only, no pods", flush=True)
     if not args.run:
-        print(f"joined as {node}; start the edge with: {program()} {shlex.join(start)}")
+        line = f"systemctl start {EDGE}" if Machine(args.root).is_installed else f"{program()} {shlex.join(start)}"
+        print(f"joined as {node}; start the edge with: {line}")
         return 0
     print(f"joined as {node}; running", flush=True)
     os.execv(sys.executable, command_line(*start))  # noqa: S606 - ourselves; the edge starts without what joining loaded
@@ -119,7 +121,7 @@ def configuration(args: argparse.Namespace, node: str) -> dict[str, Any]:
             },
             "edged": {"hostnameOverride": node, **({"nodeLabels": labels} if labels else {}), **_pods(args, node)},
             "edgeStream": {"server": f"{host}:{args.tunnelport}"},
-            "eventBus": _broker(args.mqtt),
+            "eventBus": _broker(args.mqtt, Machine(args.root).starts_broker),
         },
     }
 
@@ -155,9 +157,11 @@ def _pods(args: argparse.Namespace, node: str) -> dict[str, Any]:
     }
 
 
-def _broker(url: str | None) -> dict[str, Any]:
-    """The given broker, else the one that listens on this machine, else one of our own on its port."""
+def _broker(url: str | None, is_installed: bool) -> dict[str, Any]:
+    """The given broker, else the one that `pinnace install` lets start or that listens on this machine, else one of our own on its port."""
     address = f"tcp://{BROKER[0]}:{BROKER[1]}"
+    if url is None and is_installed:
+        url = address
     if url is None:
         try:
             socket.create_connection(BROKER, timeout=1).close()

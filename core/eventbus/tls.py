@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 
+from pinnace.core.base import bundle
 from pinnace.core.eventbus.settings import BusTlsSettings
 
 
@@ -27,6 +28,6 @@ def client_context(settings: BusTlsSettings) -> ssl.SSLContext:
 
 def _verifying(authority: str | None) -> ssl.SSLContext:
     """Python 3.13 refuses certificates without RFC 5280's key identifiers; those that people make for their brokers mostly lack them."""
-    context = ssl.create_default_context(cafile=authority)
+    context = ssl.create_default_context(cafile=authority or bundle.authorities() or None)
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context

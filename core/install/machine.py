@@ -32,6 +32,11 @@ class Machine:
         return self._root == Path("/") and Path("/run/systemd/system").is_dir() and os.geteuid() == 0
 
     @property
+    def is_installed(self) -> bool:
+        """Is it this machine, and does systemd know of the edge?"""
+        return self._root == Path("/") and os.path.lexists(self._root / _UNITS / EDGE)
+
+    @property
     def has_own_broker(self) -> bool:
         """Does a broker of the distribution's start with the machine?"""
         return os.path.lexists(self._root / _WANTED / "mosquitto.service")

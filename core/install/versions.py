@@ -17,6 +17,7 @@ from typing import Final
 
 from pinnace.core.base.bundle import PREFIX
 from pinnace.core.base.errors import ConfigError, PinnaceError, RefusedError
+from pinnace.core.base.files import sync_folder
 from pinnace.core.install.build import RELEASE, Build, Release
 from pinnace.core.install.manifest import NAME, Entry, Manifest
 
@@ -203,12 +204,3 @@ def _write(path: Path, text: str) -> None:
     fresh.write_text(text, encoding="utf-8")
     fresh.chmod(0o644)
     fresh.replace(path)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make what was renamed in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
+from frozen.shapes import PROGRAM, TREE
 from rig import nodepods as pods
 from rig.kube import DEVICES
 from rig.mqtt import MqttClient
 from rig.podplaces import pod_places
-from rig.system import DEVICE, NODE, ROOT, System, eventually, reported, set_desired
+from rig.system import DEVICE, NODE, System, eventually, reported, set_desired
 
-PROGRAM = ROOT / "dist" / "pinnace" / "pinnace"
 TOPIC = f"$hw/events/device/default/{DEVICE}/twin/update"
 
 
@@ -39,12 +40,26 @@ async def test_a_desired_value_arrives_and_its_report_returns(tmp_path: Path) ->
 @pytest.mark.containers
 @pytest.mark.root
 @pytest.mark.mosquitto
-async def test_a_pod_runs_and_its_log_is_read(tmp_path: Path) -> None:
+async def test_a_pod_runs_with_what_was_brought_along(tmp_path: Path) -> None:
+    """No crun is on PATH; the pod's supervisor was told of the bundled one, and its log is read."""
     with pod_places() as places:
         places.offer()
-        system = System(tmp_path / "s", edge_program=[str(PROGRAM)], pods=places)
+        system = System(tmp_path / "s", edge_program=["env", "PATH=/nowhere", str(PROGRAM)], pods=places)
         async with system.running() as kube:
             await pods.create(kube, pods.pod("speaker", containers=[pods.container(command=["sh", "-c", "echo hello; sleep 1000"])]))
             await pods.until_running(kube, system, "speaker")
             answer = await eventually(lambda: kube.ask("GET", f"{pods.PODS}/speaker/log"), lambda answer: answer[0] == 200, system)
             assert answer[1] == "hello\n"
+            supervisors = [
+                words for words in command_lines() if words[0].endswith("pinnace-shim") and str(places.folder / "run/oci") in words
+            ]
+            assert supervisors
+            assert {words[words.index("--crun") + 1] for words in supervisors} == {str(TREE / "lib/bin/crun")}
+
+
+def command_lines() -> list[list[str]]:
+    found = []
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(each.read_text(errors="replace").split("\0"))
+    return found

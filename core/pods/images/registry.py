@@ -18,6 +18,7 @@ from typing import Final
 import urllib3
 from urllib3.exceptions import HTTPError, LocationParseError, ProxyError, SSLError
 
+from pinnace.core.base import bundle
 from pinnace.core.base.runtime import Credential, PullFailed
 from pinnace.core.base.settings.edged import RegistrySettings
 from pinnace.core.pods.images import auth
@@ -268,7 +269,7 @@ def _root(error: BaseException) -> BaseException:
 
 
 def _context(endpoint: Endpoint) -> ssl.SSLContext:
-    context = ssl.create_default_context()
+    context = ssl.create_default_context(cafile=bundle.authorities() or None)
     if endpoint.ca_file is not None:
         try:
             context.load_verify_locations(cafile=str(endpoint.ca_file))
