@@ -103,9 +103,9 @@ def test_killed_at_any_time_it_is_the_old_or_the_new_one(tmp_path: Path) -> None
     run(new / "pinnace", "install", "--root", root)
     took = time.monotonic() - started
     chance = random.Random(7)
-    for _ in range(12):
+    for _ in range(8):
         run(PROGRAM, "install", "--root", root)
-        shutil.rmtree(root / "opt/pinnace/99.0")
+        shutil.rmtree(root / "opt/pinnace/99.0", ignore_errors=True)
         child = subprocess.Popen([new / "pinnace", "install", "--root", root], env=BARE, stdout=subprocess.DEVNULL, start_new_session=True)
         try:
             child.wait(took * chance.uniform(0.1, 1.1))
