@@ -136,17 +136,34 @@ def brought() -> str:
     asyncio.run(key_and_request(NodeName("selftest")))
     if bundle.folder() is None:
         return "nothing, this is no frozen build"
-    for name, flag, codes in (("crun", "--version", (0,)), ("mosquitto", "-h", (0, 1, 3)), ("openssl", "version", (0,))):
+    asked = [("mosquitto", "-h", (0, 1, 3)), ("openssl", "version", (0,))]
+    if not is_emulated():
+        asked.append(("crun", "--version", (0,)))
+    for name, flag, codes in asked:
         done = subprocess.run([bundle.program(name), flag], capture_output=True, check=False, timeout=60, env={"PATH": os.defpath})
         if bundle.program(name) == name or done.returncode not in codes or not done.stdout:
             raise RuntimeError(f"{bundle.program(name)} answered {done.returncode}: {done.stderr.decode(errors='replace').strip()}")
     plugins = sorted(bundle.plugin_folders()[0].iterdir())
     for each in plugins:
-        asked = {"PATH": os.defpath, "CNI_COMMAND": "VERSION"}
-        done = subprocess.run([each], input=b'{"cniVersion":"0.4.0"}', env=asked, capture_output=True, check=False, timeout=60)
+        environment = {"PATH": os.defpath, "CNI_COMMAND": "VERSION"}
+        done = subprocess.run([each], input=b'{"cniVersion":"0.4.0"}', env=environment, capture_output=True, check=False, timeout=60)
         if b"supportedVersions" not in done.stdout:
             raise RuntimeError(f"{each} answered {done.returncode}: {done.stderr.decode(errors='replace').strip()}")
-    return f"crun, mosquitto, openssl, {len(plugins)} network plugins"
+    if not os.access(bundle.program("crun"), os.X_OK):
+        raise RuntimeError("crun was not brought along")
+    return f"crun{' (not run under an emulator)' * is_emulated()}, mosquitto, openssl, {len(plugins)} network plugins"
+
+
+def is_emulated() -> bool:
+    """Does qemu's user mode run this program, on a machine of another kind? crun starts itself anew from its open file, which is qemu's
+    own program there. This name of the process's file is one that qemu does not disguise."""
+    import os
+    from pathlib import Path
+
+    try:
+        return Path(f"/proc/self/task/{os.getpid()}/exe").readlink().name.startswith("qemu-")
+    except OSError:
+        return False
 
 
 CHECKS: dict[str, Callable[[], str]] = {
