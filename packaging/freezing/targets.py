@@ -20,19 +20,25 @@ STORE: Final = ROOT / ".build" / "freeze"
 @dataclass(frozen=True, slots=True)
 class Target:
     """`arch` is Debian's name, `triplet` GNU's, `machine` uname's. `glibc` is the newest that anything in the result may need: that of the
-    oldest system it is for. `tags` are pip's platforms that this allows."""
+    oldest system it is for. `tags` are pip's platforms that this allows;
+    what is `compiled` has no wheel for them."""
 
     arch: str
     triplet: str
     machine: str
     emulator: str
     musl: str
+    compiled: frozenset[str] = frozenset()
     glibc: tuple[int, int] = (2, 36)
 
     @property
     def tags(self) -> tuple[str, ...]:
         newest = self.glibc[1]
-        return ("manylinux2014_" + self.machine, *(f"manylinux_2_{minor}_{self.machine}" for minor in range(17, newest + 1)))
+        return (
+            "linux_" + self.machine,
+            "manylinux2014_" + self.machine,
+            *(f"manylinux_2_{minor}_{self.machine}" for minor in range(17, newest + 1)),
+        )
 
     @property
     def is_emulated(self) -> bool:
@@ -46,12 +52,13 @@ class Target:
         return program
 
 
+_NO_WHEELS: Final = frozenset({"uvloop", "pyyaml", "zstandard", "pyinstaller"})
 TARGETS: Final = {
     each.arch: each
     for each in (
         Target("amd64", "x86_64-linux-gnu", "x86_64", "x86_64", "x86_64-linux-musl"),
         Target("arm64", "aarch64-linux-gnu", "aarch64", "aarch64", "aarch64-linux-musl"),
-        Target("armhf", "arm-linux-gnueabihf", "armv7l", "arm", "arm-linux-musleabihf"),
+        Target("armhf", "arm-linux-gnueabihf", "armv7l", "arm", "arm-linux-musleabihf", _NO_WHEELS),
     )
 }
 
