@@ -47,6 +47,8 @@ check: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy $(addprefix -p ,$(PACKAGES))
 	$(VENV)/bin/mypy tests
+	$(VENV)/bin/mypy -p freezing
+	$(VENV)/bin/mypy packaging/profile
 	$(VENV)/bin/lint-imports
 
 bench: $(STAMP)

@@ -25,9 +25,13 @@ _PLACES: Final = ("./lib/", "./usr/lib/", "./usr/bin/", "./usr/sbin/", "./bin/",
 
 def sources() -> tuple[str, list[str]]:
     """The distribution's code name and its repositories as sources.list lines; those of others that this machine uses as well are left
-    out. SystemExit when apt knows none."""
+    out. FREEZE_SOURCES names a file of such lines (deb and deb-src, the distribution's own first) where the machine's do not have the
+    architecture. SystemExit when apt knows none."""
     release = platform.freedesktop_os_release()
     code = release.get("VERSION_CODENAME", "")
+    if given := os.environ.get("FREEZE_SOURCES"):
+        lines = [line.strip() for line in Path(given).read_text().splitlines() if line.startswith("deb")]
+        return lines[0].partition("]")[2].split()[1] if "[" in lines[0] else lines[0].split()[2], lines
     form = "$(REPO_URI)|$(CODENAME)|$(COMPONENT)|$(ORIGIN)"
     said = subprocess.run(
         ["apt-get", "indextargets", "--format", form, "Created-By: Packages"], capture_output=True, text=True, check=True

@@ -34,8 +34,9 @@ class Target:
     @property
     def tags(self) -> tuple[str, ...]:
         newest = self.glibc[1]
+        plain = ["linux_" + self.machine] if self.compiled else []
         return (
-            "linux_" + self.machine,
+            *plain,
             "manylinux2014_" + self.machine,
             *(f"manylinux_2_{minor}_{self.machine}" for minor in range(17, newest + 1)),
         )
