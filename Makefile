@@ -73,7 +73,7 @@ freeze: $(STAMP)
 
 freeze-twice: $(STAMP)
 	@bash build/setup-freeze.sh $(ARCH)
-	@$(FREEZE) --into .build/freeze/once && $(FREEZE) --into .build/freeze/twice
+	@$(FREEZE) --into .build/freeze/once && $(FREEZE) --anew --into .build/freeze/twice
 	@cd .build/freeze && for each in pinnace/lib/manifest $$(cd once && echo pinnace-*); do cmp once/$$each twice/$$each && sha256sum once/$$each; done
 
 image: $(STAMP)

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         f"{name} is installed and was in use before" if was == name else f"{name} is installed" + (f"; before it was {was}" if was else "")
     )
     if machine.is_running and not args.no_start:
-        machine.start()
+        machine.start(is_new=was != name)
     if not (args.root / CONFIG).exists():
         print("make this machine a node with: pinnace join --cloudcore-ipport HOST:10000 --token TOKEN")
     return 0

@@ -57,7 +57,7 @@ def _reset(settings: EdgeCoreSettings, args: argparse.Namespace) -> int:
         ended = asyncio.run(_end_pods(settings))
     print(f"ended {ended} pod{'s' * (ended != 1)}")
     if not args.pods_only:
-        for each in _node_files(settings, args.config):
+        for each in node_files(settings, args.config):
             each.unlink(missing_ok=True)
         print(f"{settings.node} is no node any more; delete it in the cloud as well: kubectl delete node {settings.node}")
     return 0
@@ -143,7 +143,8 @@ async def _clear_cgroups(edged: EdgedSettings) -> None:
     await cgroups.dissolve()
 
 
-def _node_files(settings: EdgeCoreSettings, config: Path) -> list[Path]:
+def node_files(settings: EdgeCoreSettings, config: Path) -> list[Path]:
+    """What makes this machine a node: database, certificates, configuration."""
     from pinnace.core.meta.database import files_of
 
     hub = settings.modules.edge_hub

@@ -7,6 +7,7 @@ cloud until somebody deletes it there. With --root an image's files are removed 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import subprocess
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     if args.purge and not args.force and not _agreed():
         print("nothing was changed")
         return 1
-    goners = data_folders(args.root) if args.purge else []
+    goners = belongings(args.root) if args.purge else []
     with versions.locked():
         if machine.is_running:
             machine.stop()
@@ -44,24 +45,37 @@ def run(args: argparse.Namespace) -> int:
         machine.tear_down()
         versions.remove()
     for each in goners:
-        shutil.rmtree(each, ignore_errors=True)
+        _remove(each)
     print("Pinnace is uninstalled" + ("" if args.purge else "; configuration and data stay (/etc/kubeedge, /etc/pinnace, /var/lib)"))
     return 0
 
 
-def data_folders(root: Path) -> list[Path]:
-    """What --purge removes, as the configuration names it."""
-    from pinnace.core.base.settings.edged import EdgedSettings
+def belongings(root: Path) -> list[Path]:
+    """What --purge removes, as the configuration names it: the node's files, and folders that are nobody else's."""
     from pinnace.core.base.settings.loader import load
     from pinnace.core.commands.install import database
+    from pinnace.core.commands.reset import node_files
     from pinnace.core.settings import EdgeCoreSettings
 
-    edged = EdgedSettings()
-    if (root / CONFIG).exists():
-        edged = load(root / CONFIG, EdgeCoreSettings).modules.edged
-    places = [edged.root_directory, edged.pod_logs_dir, edged.builtin_runtime.root_dir, Path("/var/lib/private/pinnace-mosquitto")]
-    inside = [each if each.is_relative_to(root) else root / each.relative_to("/") for each in places]
-    return [*inside, database(root).parent, root / "etc/pinnace", root / "etc/kubeedge"]
+    config = root / CONFIG
+    settings = load(config, EdgeCoreSettings) if config.exists() else EdgeCoreSettings()
+    edged = settings.modules.edged
+    broker = Path("var/lib/pinnace-mosquitto"), Path("var/lib/private/pinnace-mosquitto")
+    folders = [edged.root_directory, edged.pod_logs_dir, edged.builtin_runtime.root_dir, database(root).with_name("mosquitto")]
+    files = [*node_files(settings, config), *database(root).parent.glob(database(root).name + "*")]
+    places = [each if each.is_relative_to(root) else root / each.relative_to("/") for each in (*folders, *files)]
+    return [*places, *(root / each for each in broker), root / "etc/pinnace"]
+
+
+def _remove(place: Path) -> None:
+    """A file with the folders above it that are empty then, or a folder with what is in it."""
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place, ignore_errors=True)
+        return
+    place.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        place.parent.rmdir()
+        place.parent.parent.rmdir()
 
 
 def _agreed() -> bool:

@@ -77,12 +77,14 @@ class Machine:
         if self.is_running:
             self._systemctl("daemon-reload")
 
-    def start(self) -> None:
-        """Let systemd run what is in use now."""
+    def start(self, *, is_new: bool) -> None:
+        """Let systemd run what is in use now; what runs already, only when that `is_new`. What was switched off stays off."""
         self._systemctl("daemon-reload")
-        if self.starts_broker:
-            self._systemctl("restart", BROKER)
-        self._systemctl("restart" if Path("/etc/kubeedge/config/edgecore.yaml").exists() else "try-restart", EDGE)
+        for unit in (BROKER, EDGE):
+            if os.path.lexists(self._root / _WANTED / unit):
+                self._systemctl("restart" if is_new else "start", unit)
+            elif is_new:
+                self._systemctl("try-restart", unit)
 
     def stop(self) -> None:
         for unit in (EDGE, BROKER):

@@ -23,12 +23,11 @@ def git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def release(target: Target, root: Path, made: Sequence[Path], *, profile: bool) -> dict[str, Any]:
-    """What the tree says of itself (version, arch, schema, commit, epoch, profile), and what the spec asks."""
+def release(target: Target, *, profile: bool) -> dict[str, Any]:
+    """What the tree says of itself; `schema` is the newest of the database that it reads, `epoch` the commit's time."""
     from pinnace.core.meta.database import SCHEMA
 
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    plugins = [f"cni/{name}" for name in bundle.PLUGINS]
     return {
         "version": version,
         "arch": target.arch,
@@ -36,7 +35,13 @@ def release(target: Target, root: Path, made: Sequence[Path], *, profile: bool) 
         "commit": git("rev-parse", "HEAD") or "unknown",
         "epoch": int(git("log", "-1", "--format=%ct") or 0),
         "profile": profile,
-        "python": roots.python_version(root),
+    }
+
+
+def recipe(target: Target, made: Sequence[Path], *, profile: bool) -> dict[str, Any]:
+    """What the spec asks; `bundled` says which Debian package something was made from that PyInstaller did not find by itself."""
+    plugins = [f"cni/{name}" for name in bundle.PLUGINS]
+    return {
         "entry": "entry_profile.py" if profile else "entry_edge.py",
         "hidden": ["pinnace_allocators"] if profile else [],
         "bootloader": _BOOTLOADERS[target.arch],
@@ -63,18 +68,20 @@ def lay_out(target: Target, work: Path, log: Path, *, profile: bool) -> tuple[Pa
     native.extensions(target, root, work, site, profile=profile, log=log)
     native.shim(target, root, work, site / "pinnace/core/pods/oci/shim/pinnace-shim", log)
     bundle.collect(target, root, [each / each.name.partition("-")[0] for each in made], work / "bundle", log)
-    told = release(target, root, made, profile=profile)
+    told = release(target, profile=profile)
+    asked = recipe(target, made, profile=profile)
     _metadata(site, told["version"])
     shutil.copytree(ROOT / "packaging/systemd", work / "systemd")
     if profile:
         native.allocators(target, root, ROOT / "packaging/profile/allocators.c", site, log)
-    for name in ("edge.spec", "freezing/licences.py", f"{'profile/' if profile else ''}{told['entry']}"):
+    for name in ("edge.spec", "freezing/licences.py", f"{'profile/' if profile else ''}{asked['entry']}"):
         shutil.copyfile(ROOT / "packaging" / name, work / Path(name).name)
     shutil.copyfile(ROOT / "LICENSE", work / "LICENSE")
     for each in made:
         shutil.copytree(each, work / "licences" / each.name.partition("-")[0])
     shutil.copyfile(root / "packages.json", work / "packages.json")
     (work / "release.json").write_text(json.dumps(told, indent=1) + "\n")
+    (work / "recipe.json").write_text(json.dumps(asked))
     return root, told
 
 
@@ -123,8 +130,12 @@ def main() -> None:
     parser.add_argument("--arch", choices=sorted(TARGETS), default=next(each.arch for each in TARGETS.values() if not each.is_emulated))
     parser.add_argument("--profile", action="store_true", help="the variant that can be traced")
     parser.add_argument("--into", type=Path, help="another folder than dist/ARCH")
+    parser.add_argument("--anew", action="store_true", help="compile and fetch what is kept between runs again, but for the roots")
     args = parser.parse_args()
     target = TARGETS[args.arch]
+    for each in STORE.glob("*") if args.anew else ():
+        if each.name.startswith(tuple(f"{name}-{target.arch}-" for name in ("crun", "mosquitto", "wheels"))):
+            shutil.rmtree(each)
     name = args.arch + ("-profile" if args.profile else "")
     work = STORE / f"work-{name}"
     shutil.rmtree(work, ignore_errors=True)

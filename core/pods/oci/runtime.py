@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
+from pinnace.core.base.bundle import program
 from pinnace.core.base.runtime import (
     Connection,
     Container,
@@ -35,6 +36,11 @@ logger = logging.getLogger(__name__)
 _NETWORK_LOOK_SECONDS = 5.0
 
 
+def _crun(configured: str, is_systemd: bool) -> str:
+    """The crun that is brought along does not speak with systemd; where that is wanted it is the system's."""
+    return "crun" if is_systemd and configured == program("crun") else configured
+
+
 class OciRuntime:
     """Sandboxes are folders with kept namespaces, containers are crun's, each below a shim that outlives the agent. What must survive a
     reboot is below `settings.root_dir`, what ends with it below `settings.run_dir`."""
@@ -55,7 +61,7 @@ class OciRuntime:
         self._images = images
         self._listeners: list[Callable[[str], None]] = []
         self._network = PodNetwork(settings, bridge=bridge)
-        self._shims = Shims(base, settings.crun, is_systemd=is_systemd)
+        self._shims = Shims(base, _crun(settings.crun, is_systemd), is_systemd=is_systemd)
         self._sandboxes = Sandboxes(root, base, self._shims, self._network, boot or host.boot_id())
         self._bundles = Bundles(base, self._shims, self._sandboxes, images, host.survey(), is_systemd=is_systemd)
         self._containers = Containers(root, self._shims, images, self._bundles, changed=self._change)
