@@ -33,6 +33,7 @@ from pinnace.core.settings import EdgeCoreSettings
 from pinnace.core.stream.service import StreamService
 from pinnace.core.stream.shelf import NoPods, StoredShelf
 from pinnace.core.twins.service import TwinService
+from pinnace.core.usage import Usage
 
 if TYPE_CHECKING:
     from pinnace.core.pods.host import PodNode
@@ -67,17 +68,19 @@ async def running(settings: EdgeCoreSettings) -> AsyncIterator[HubLink]:
         health.set("cgroups", pods.cgroups.problem if pods is not None else "")
         status = NodeService(modules.edged, node, uplink=link, objects=store, health=health, reader=reader, host=pods)
 
+        book = pods if pods is not None else NoPods()
         streams = StreamService(
             modules.edge_stream,
             modules.edged,
             node,
             hub_host=modules.edge_hub.websocket.endpoint.host,
             runtime=pods.containers if pods is not None else None,
-            book=pods if pods is not None else NoPods(),
+            book=book,
             shelf=StoredShelf(node, store, twins.entries),
             health=health,
             certificate=link.certificate,
             address=lambda: reader.load(modules.edged.node_ip).address,
+            usage=Usage(store=store, twins=twins, link=link, book=book).read,
         )
 
         link.deliver(Group.RESOURCE, sync.handle)

@@ -1,104 +1,179 @@
-"""Report what processes of Pinnace really use: PSS, RSS and USS from /proc/PID/smaps_rollup, in MB (10^6 bytes).
+"""Report what a node really uses: PSS, RSS and USS of each of its processes from the kernel's own account, by part and by pod, and
+what the agent keeps, waits for and sends. Sizes in MB are 10^6 bytes.
 
-Without `--pid`, all running processes of Pinnace, what supervises containers and every mosquitto are listed; what runs in containers is
-not. PSS counts a page shared by n processes as 1/n, so the sum over the processes of a node is what the node would free."""
+PSS counts a page shared by n processes as 1/n, so the sum over the processes of a node is what the node would free. Without --pid, all
+running processes of Pinnace, what supervises containers and every mosquitto are listed; what runs in pods is summed up a pod.
+
+--record looks for ten minutes after five of warm-up, three times, and writes median, p95 and max as JSON and a picture. --diff compares
+two recordings or two builds. --imports tells what the edge imports, with time and memory of each module.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-SUMMARY = "memory of the running processes"
+from pinnace.core.base.errors import ConfigError, PinnaceError
+from pinnace.core.commands import control
 
-PROC = Path("/proc")
-_BESIDE = frozenset({"mosquitto", "pinnace-shim"})
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """One process; sizes in bytes."""
-
-    pid: int
-    name: str
-    pss: int
-    rss: int
-    uss: int
+SUMMARY = "what this node uses: memory, flash, wire; recordings, comparisons"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pid", type=int, action="append", default=[], help="only this process (may be repeated)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument("--parts", action="store_true", help="each process by part, extension and library too")
+    parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw it as well")
+    control.add_arguments(parser)
+    recording = parser.add_argument_group("recording")
+    recording.add_argument(
+        "--record", type=Path, metavar="FILE.json", help="sample for long, write the figures there, draw FILE.svg beside it"
+    )
+    recording.add_argument("--warm-up", type=_seconds, default=300.0, metavar="SECONDS", help="before each run (%(default)g)")
+    recording.add_argument("--seconds", type=_seconds, default=600.0, metavar="SECONDS", help="length of each run (%(default)g)")
+    recording.add_argument("--runs", type=int, default=3, metavar="N", help="%(default)s")
+    recording.add_argument("--interval", type=_seconds, default=5.0, metavar="SECONDS", help="between looks (%(default)g)")
+    comparing = parser.add_argument_group("comparing")
+    comparing.add_argument("--diff", type=Path, nargs=2, metavar=("A", "B"), help="two recordings, frozen trees or one-file programs")
+    comparing.add_argument(
+        "--tolerance",
+        type=float,
+        default=float("inf"),
+        metavar="PERCENT",
+        help="exit 1 when B's size, PSS, writes or wire are so much over A's",
+    )
+    parser.add_argument("--imports", action="store_true", help="what the edge imports: time and memory by module")
+    parser.add_argument("--in-child", choices=["time", "heap"], help=argparse.SUPPRESS)
 
 
-def read(pid: int) -> Memory:
-    """The memory of one process. Raises OSError when it is gone or not ours to read."""
-    fields: dict[str, int] = {}
-    for line in (PROC / str(pid) / "smaps_rollup").read_text().splitlines()[1:]:
-        key, _, rest = line.partition(":")
-        fields[key] = int(rest.split()[0]) * 1024
-    return Memory(pid, name_of(pid), fields["Pss"], fields["Rss"], fields["Private_Clean"] + fields["Private_Dirty"])
-
-
-def name_of(pid: int) -> str:
-    """What the process is called: the sub-command for ours, the program for what supervises containers and for the broker, "" for
-    everything that is not of a node."""
-    words = [each.decode(errors="replace") for each in (PROC / str(pid) / "cmdline").read_bytes().split(b"\0") if each]
-    if not words:
-        return ""
-    programs = [Path(each).name for each in words[:4]]
-    for position, word in enumerate(words[:4]):
-        is_ours = programs[position] == "pinnace" or word == "pinnace.core.base.cli"
-        if is_ours and position + 1 < len(words) and not words[position + 1].startswith("-"):
-            return " ".join(["pinnace", *(each for each in words[position + 1 : position + 3] if not each.startswith("-"))])
-    return programs[0] if programs[0] in _BESIDE else ""
-
-
-def running() -> list[int]:
-    """Process ids of everything of a node except this process."""
-    import os
-
-    found = []
-    for entry in PROC.iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        try:
-            name = name_of(int(entry.name))
-        except OSError:
-            continue
-        if name:
-            found.append(int(entry.name))
-    return sorted(found)
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError("expected seconds, 0 or more")
+    return value
 
 
 def run(args: argparse.Namespace) -> int:
-    rows: list[Memory] = []
-    for pid in args.pid or running():
-        try:
-            rows.append(read(pid))
-        except OSError as error:
-            print(f"pinnace footprint: process {pid}: {error.strerror}", file=sys.stderr)
-            if args.pid:
-                return 1
-    if args.json:
-        import orjson
+    if args.diff:
+        return _diff(args)
+    if args.imports:
+        return _imports(args)
+    if args.record:
+        return _record(args)
+    return _live(args)
 
-        total = sum(each.pss for each in rows)
-        print(orjson.dumps({"processes": [_entry(each) for each in rows], "pss_bytes": total}).decode())
-        return 0
-    print(f"{'PID':>8}  {'PSS MB':>7}  {'RSS MB':>7}  {'USS MB':>7}  PROCESS")
-    for each in rows:
-        print(f"{each.pid:>8}  {each.pss / 1e6:>7.1f}  {each.rss / 1e6:>7.1f}  {each.uss / 1e6:>7.1f}  {each.name}")
-    print(f"{'sum':>8}  {sum(each.pss for each in rows) / 1e6:>7.1f}")
+
+def _live(args: argparse.Namespace) -> int:
+    from pinnace.core.footprint import live, tables
+
+    found = live.look(args.pid)
+    for pid, problem in found.problems.items():
+        print(f"pinnace footprint: process {pid}: {problem}", file=sys.stderr)
+    if args.pid and found.problems:
+        return 1
+    agent = _agent(args)
+    entry = live.as_json(found, agent)
+    if args.picture:
+        from pinnace.core.footprint import picture
+
+        _write(args.picture, picture.of_look(entry).encode())
+    if args.json:
+        _print(entry)
+    else:
+        for line in tables.live(found, agent, parts=args.parts):
+            print(line)
     return 0
 
 
-def _entry(memory: Memory) -> dict[str, object]:
-    return {
-        "pid": memory.pid,
-        "name": memory.name,
-        "pss_bytes": memory.pss,
-        "rss_bytes": memory.rss,
-        "uss_bytes": memory.uss,
-    }
+def _agent(args: argparse.Namespace) -> Mapping[str, Any] | None:
+    """What the agent says of itself; None, and a word why, when it says nothing. It is not asked about other processes."""
+    if args.pid and args.socket is None:
+        return None
+    try:
+        found: Mapping[str, Any] = control.objects(control.socket_path(args), "/usage")
+    except PinnaceError as error:
+        print(f"pinnace footprint: without the agent's own account: {error}", file=sys.stderr)
+        return None
+    return found
+
+
+def _record(args: argparse.Namespace) -> int:
+    from pinnace.core.footprint import picture, sampling
+
+    if args.runs < 1 or args.interval <= 0:
+        raise ConfigError("--runs and --interval: expected numbers above 0")
+    _write(args.record, b"")  # rather now than after three quarters of an hour
+    plan = sampling.Plan(args.warm_up, args.seconds, args.runs, args.interval, args.pid, _store(args))
+    sampling.quiet_priority()
+    found = sampling.take(plan, told=lambda words: print(words, file=sys.stderr, flush=True))
+    found["agent"] = _agent(args)
+    drawn = args.picture or args.record.with_suffix(".svg")
+    _write(drawn, picture.of_record(found).encode())
+    import orjson
+
+    _write(args.record, orjson.dumps(found))
+    if args.json:
+        _print(found["summary"])
+    else:
+        from pinnace.core.footprint import tables
+
+        for line in tables.recorded(found):
+            print(line)
+        print(f"figures: {args.record}, picture: {drawn}")
+    return 0
+
+
+def _store(args: argparse.Namespace) -> Path:
+    """Where the node writes."""
+    from pinnace.core.base.settings.loader import load
+    from pinnace.core.settings import EdgeCoreSettings
+
+    if not args.config.exists():
+        return EdgeCoreSettings().database.data_source.parent
+    return load(args.config, EdgeCoreSettings).database.data_source.parent
+
+
+def _diff(args: argparse.Namespace) -> int:
+    from pinnace.core.footprint import difference
+
+    rows = difference.compare(*args.diff)
+    if args.json:
+        _print(difference.as_json(rows, args.tolerance) | {"tolerance_percent": None if args.tolerance == float("inf") else args.tolerance})
+    else:
+        for line in difference.table(rows, args.tolerance):
+            print(line)
+    over = [row.name for row in rows if row.is_over(args.tolerance)]
+    if over:
+        print(f"pinnace footprint: more than {args.tolerance:g} % over: {', '.join(over)}", file=sys.stderr)
+    return 1 if over else 0
+
+
+def _imports(args: argparse.Namespace) -> int:
+    from pinnace.core.footprint import imports
+
+    if args.in_child:
+        _print(imports.here(traced=args.in_child == "heap").as_json())
+        return 0
+    found = imports.measure()
+    if args.json:
+        _print(imports.as_json(found))
+    else:
+        for line in imports.table(found):
+            print(line)
+    return 0
+
+
+def _print(value: Mapping[str, Any]) -> None:
+    import orjson
+
+    print(orjson.dumps(value).decode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error

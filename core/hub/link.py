@@ -59,6 +59,11 @@ class Link:
         self._timer: asyncio.Task[None] | None = None
         self._timer_at = 0.0
 
+    @property
+    def waiting(self) -> int:
+        """Messages that the session has not written yet."""
+        return self._session.waiting
+
     def send(self, envelope: Envelope) -> None:
         """Queue an envelope. Raises OverflowError when too much waits, ValueError when it can never be sent."""
         self._session.send(envelope)

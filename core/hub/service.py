@@ -81,6 +81,16 @@ class HubLink:
     def peer_wire(self) -> int:
         return self._link.wire if self._link is not None else 0
 
+    def usage(self) -> dict[str, int | bool]:
+        """The connection's state, and what waits: to be written, to be handled, to be answered."""
+        return {
+            "connected": self.connected,
+            "wire": self.peer_wire,
+            "waiting": self._link.waiting if self._link is not None else 0,
+            "unhandled": sum(map(len, self._lanes.values())),
+            "unanswered": len(self._requests),
+        }
+
     async def certificate(self) -> ssl.SSLContext:
         """TLS towards the cloud with the node's certificate, as soon as there is one. Raises RefusedError, LinkError, ConfigError."""
         await self._has_certificate.wait()

@@ -123,6 +123,21 @@ class Outbox:
     def dropped(self) -> int:
         return sum(lane.dropped for lane in self._by_priority)
 
+    def usage(self) -> dict[str, dict[str, int]]:
+        """What each class that was ever used holds: rows and their bytes, how many are on their way, how many were dropped."""
+        flying = {lane.kind.name: 0 for lane in self._by_priority}
+        for flight in self._flights.values():
+            flying[flight.subject.lane.kind.name] += len(flight.carried)
+        return {
+            lane.kind.name: {"rows": len(lane.rows), "bytes": lane.bytes, "in_flight": flying[lane.kind.name], "dropped": lane.dropped}
+            for lane in self._by_priority
+        }
+
+    def waiting_for(self, subject: str) -> int:
+        """Rows of a subject, in flight or not, in all classes."""
+        known = [lane.subjects[subject] for lane in self._by_priority if subject in lane.subjects]
+        return sum(len(each.due) + (len(each.flight.carried) if each.flight is not None else 0) for each in known)
+
     def restore(self, seq: int, name: str, subject: str, item: str, body: bytes) -> None:
         """A row from the disk; called in order of `seq`, before anything else."""
         self._seq = max(self._seq, seq)

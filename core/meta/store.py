@@ -117,6 +117,20 @@ class Store:
         self._cache.restore(key, version, body)
         return StoredObject(key, version, body)
 
+    def usage(self) -> dict[str, Any]:
+        """What is in memory: the cache (bytes of bodies against its bound, and by kind), rows that wait for the disk, the outbox."""
+        kinds = {}
+        for kind in self._cache.kinds():
+            bodies = [body for *_, body in self._cache.list(kind)]
+            kinds[kind] = {"objects": len(bodies), "bytes": sum(len(body) for body in bodies if body is not None)}
+        cache = {"objects": len(self._cache), "bytes": self._cache.bytes_used, "limit_bytes": self._cache.max_bytes, "kinds": kinds}
+        return {"cache": cache, "rows_waiting": len(self._writer.waiting()), "outbox": self.outbox.usage()}
+
+    def cached(self, key: ResourceKey) -> int:
+        """Bytes of an object's body in memory; 0 when there is none."""
+        found = self._cache.get(key)
+        return len(found[1]) if found is not None and found[1] is not None else 0
+
     @property
     def inventory_due(self) -> bool:
         """Whether the cloud is to be told what is stored: the file is new, or from a snapshot, and older than the cloud believes."""

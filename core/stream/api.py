@@ -24,20 +24,30 @@ from pinnace.core.stream.stats import Stats
 logger = logging.getLogger(__name__)
 
 READ_ONLY: Final = frozenset({"healthz", "stats", "metrics"})
-EVERYTHING: Final = READ_ONLY | {"readyz", "pods", "events", "node", "devices", "containerLogs", "exec", "attach", "portForward"}
-TUNNEL: Final = EVERYTHING - {"readyz", "node", "devices"}
+EVERYTHING: Final = READ_ONLY | {"readyz", "pods", "events", "node", "devices", "usage", "containerLogs", "exec", "attach", "portForward"}
+TUNNEL: Final = EVERYTHING - {"readyz", "node", "devices", "usage"}
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class KubeletApi:
     """Answers one exchange after the other; what it is asked of is given with each by its door."""
 
-    def __init__(self, *, runtime: Runtime | None, book: PodBook, shelf: Shelf, stats: Stats, health: Health) -> None:
+    def __init__(
+        self,
+        *,
+        runtime: Runtime | None,
+        book: PodBook,
+        shelf: Shelf,
+        stats: Stats,
+        health: Health,
+        usage: Callable[[], Awaitable[Object]] | None = None,
+    ) -> None:
         self._runtime = runtime
         self._book = book
         self._shelf = shelf
         self._stats = stats
         self._health = health
+        self._usage = usage
         self._logs = Logs(runtime) if runtime is not None else None
         self._routes: Mapping[str, Callable[[Exchange, list[str]], Awaitable[None]]] = {
             "healthz": self._healthz,
@@ -48,6 +58,7 @@ class KubeletApi:
             "events": self._events,
             "node": self._node,
             "devices": self._devices,
+            "usage": self._own_usage,
             "containerLogs": self._container_logs,
             "exec": self._exec,
             "attach": self._attach,
@@ -116,6 +127,12 @@ class KubeletApi:
 
     async def _devices(self, exchange: Exchange, rest: list[str]) -> None:
         await _send_json(exchange, _list_of("DeviceList", "devices.kubeedge.io/v1beta1", list(self._shelf.devices())))
+
+    async def _own_usage(self, exchange: Exchange, rest: list[str]) -> None:
+        """What the agent holds in memory, for `pinnace footprint`."""
+        if self._usage is None:
+            raise Refusal(404, "this agent does not count what it holds")
+        await _send_json(exchange, await self._usage())
 
     async def _container_logs(self, exchange: Exchange, rest: list[str]) -> None:
         pod, container = self._target(rest)

@@ -12,6 +12,7 @@ from pinnace.core.base.aio.supervise import supervise
 from pinnace.core.base.contract.keys import NodeName
 from pinnace.core.base.errors import ConfigError
 from pinnace.core.base.observe.health import Health
+from pinnace.core.base.pod import Object
 from pinnace.core.base.runtime import Runtime
 from pinnace.core.base.settings.edged import EdgedSettings
 from pinnace.core.stream.api import KubeletApi
@@ -42,11 +43,12 @@ class StreamService:
         health: Health,
         certificate: Callable[[], Awaitable[ssl.SSLContext]],
         address: Callable[[], str] = lambda: "",
+        usage: Callable[[], Awaitable[Object]] | None = None,
     ) -> None:
         self._settings = settings
         self._edged = edged
         self._problems: dict[str, str] = {}
-        self._api = KubeletApi(runtime=runtime, book=book, shelf=shelf, stats=Stats(node, runtime), health=health)
+        self._api = KubeletApi(runtime=runtime, book=book, shelf=shelf, stats=Stats(node, runtime), health=health, usage=usage)
         self.tunnel = EdgeTunnel(settings, node, hub_host=hub_host, api=self._api, certificate=certificate, address=address)
         self.read_only_port = 0
         """In use; 0 while it is closed."""

@@ -109,6 +109,14 @@ class TwinService:
         """Each device of this node as membership tells it (JSON), twins included."""
         return [device.entry(with_twins=True) for device in self._roster]
 
+    def usage(self) -> dict[str, Any]:
+        """What is in memory: messages of clients that wait, and each device (bytes of its twins as membership tells them)."""
+        devices = [
+            {"name": device.path, "twins": len(device.twins), "bytes": len(device.entry(with_twins=True)), "unsaved": len(device.unsaved)}
+            for device in self._roster
+        ]
+        return {"inbox": {"messages": len(self._inbox), "dropped": self._inbox.dropped}, "devices": devices}
+
     def _current_report(self, path: str, name: str) -> bytes:
         device = self._roster.get(parse_device_path(path))
         return b"" if device is None else device.twins.report(name)

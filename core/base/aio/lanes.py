@@ -25,6 +25,9 @@ class Lane(Generic[T]):
         self._ready = asyncio.Event()
         self._room = asyncio.Event()
 
+    def __len__(self) -> int:
+        return len(self._items)
+
     @property
     def is_full(self) -> bool:
         return len(self._items) >= self._count or self._size >= self._size_bound
