@@ -128,7 +128,9 @@ def parse(text: str, program: str = "") -> list[Mapped]:
 
 
 def _name(path: str, part: Part) -> str:
-    if part in (Part.EXTENSIONS, Part.HOT_PATHS, Part.TLS):
+    if part is Part.HOT_PATHS:
+        return f"pinnace.ext.{PurePosixPath(path).name.partition('.')[0]}"
+    if part in (Part.EXTENSIONS, Part.TLS):
         return _module(path) or PurePosixPath(path).name
     if part is Part.FILES:
         return PurePosixPath(path).name if path.endswith(_DATABASES) else path

@@ -7,9 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
+from pinnace.core.footprint.mappings import Part
+
 WIDTH: Final = 860
+_LEAST_BYTES: Final = 20_000
 _LEFT, _RIGHT = 70, 190
-_COLOURS: Final = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0")
+_COLOURS: Final = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0", "#d7bf5f")
 _STYLE: Final = (
     "text{font:12px sans-serif;fill:#333}.title{font-size:15px;font-weight:bold}.small{font-size:11px;fill:#666}"
     ".right{text-anchor:end}.line{stroke:#ddd;stroke-width:1}"
@@ -104,19 +107,21 @@ def _over_time(canvas: Canvas, top: float, title: str, series: Mapping[str, Any]
         ]
         canvas.area([*edges[0], *reversed(edges[1])], _COLOURS[place % len(_COLOURS)])
         below = above
-    canvas.text(_LEFT + 4, top + 12, title, "small")
+    canvas.text(_LEFT, top + height + 14, title, "small")
     canvas.text(WIDTH - _RIGHT, top + height + 14, f"{span:.0f} s", "small right")
     canvas.height = max(canvas.height, top + height + 14)
 
 
 def _bars(canvas: Canvas, top: float, bars: Sequence[tuple[str, Mapping[str, float]]]) -> None:
-    parts = list(dict.fromkeys(part for _, sizes in bars for part in sizes))
+    there = {part for _, sizes in bars for part, size in sizes.items() if size >= _LEAST_BYTES}
+    parts = [str(part) for part in Part if part in there]
     colours = {part: _COLOURS[place % len(_COLOURS)] for place, part in enumerate(parts)}
     most = max((sum(sizes.values()) for _, sizes in bars), default=1) or 1
     for number, (name, sizes) in enumerate(bars):
         y, x = top + 40.0 * number, float(_LEFT)
         canvas.text(_LEFT, y + 10, f"{name}: {sum(sizes.values()) / 1e6:.1f} MB")
-        for part, size in sizes.items():
+        for part in parts:
+            size = sizes.get(part, 0)
             width = (WIDTH - _LEFT - _RIGHT) * size / most
             canvas.box(x, y + 15, width, 16, colour=colours[part], title=f"{part}: {size / 1e6:.2f} MB")
             x += width

@@ -90,6 +90,7 @@ class Run:
             "node": {"pss_bytes": spread(each.pss() for each in self._looks)},
             "processes": self._processes(),
             "written_bytes": counters.written,
+            "written_by": self._written_by(),
             "device_written_bytes": counters.device,
             "sent_bytes": counters.sent,
             "received_bytes": counters.received,
@@ -109,6 +110,14 @@ class Run:
                 },
             },
         }
+
+    def _written_by(self) -> dict[str, int]:
+        """By `group/name`, the largest first; those that wrote nothing are left out."""
+        names = {use.process.pid: f"{use.process.group}/{use.process.name}" for look in self._looks for use in look.uses}
+        found: dict[str, int] = defaultdict(int)
+        for pid, size in self._written.items():
+            found[names[pid]] += size
+        return {name: size for name, size in sorted(found.items(), key=lambda pair: -pair[1]) if size}
 
     def _processes(self) -> dict[str, Any]:
         """By `group/name`; processes of one name count together."""

@@ -122,10 +122,9 @@ def traced(heap: Mapping[str, Any]) -> Iterator[str]:
         f"Python's heap: {megabytes(heap['traced_bytes'])} MB traced, {megabytes(heap['traced_peak_bytes'])} at its peak; "
         f"tracing itself costs {megabytes(heap['tracing_costs_bytes'])} MB"
     )
-    for name in ("pymalloc", "malloc"):
-        if each := heap[name]:
-            held, used, free = (megabytes(each[f"{state}_bytes"]) for state in ("held", "used", "free"))
-            yield f"{name}: {held} MB held, {used} used, {free} free"
+    if each := heap["malloc"]:
+        held, used, free = (megabytes(each[f"{state}_bytes"]) for state in ("held", "used", "free"))
+        yield f"the C library's heap, tracing included: {held} MB held, {used} used, {free} free; {heap['blocks']} small blocks of Python"
     yield f"SQLite: {kilobytes(heap['sqlite_bytes'])} KB"
     rows = [("KB", "BLOCKS", "PACKAGE")]
     rows += [(kilobytes(each["bytes"]), str(each["blocks"]), each["package"]) for each in heap["packages"][:30]]

@@ -8,6 +8,7 @@ runtime ── images            the store ── materials ─┐
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -195,6 +196,9 @@ class PodNode:
             listener()
 
     async def _watch_state(self) -> None:
+        with contextlib.suppress(TimeoutError):  # a runtime that is still starting would be told of as not ready, for one more round
+            async with asyncio.timeout(TROUBLED_SECONDS):
+                await self.service.loaded.wait()
         while True:
             try:
                 state = await self.containers.state()

@@ -5,31 +5,34 @@ Only a profiling build, or PYTHONTRACEMALLOC, pays for tracing; nothing else loa
 from __future__ import annotations
 
 import ctypes
-import os
 import re
 import sys
-import tempfile
 import tracemalloc
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Final
 
-_ROOTS: Final = ("site-packages", "dist-packages", "lib-dynload", "_internal", "ns")
+_ROOTS: Final = ("site-packages", "dist-packages", "lib-dynload", "_internal")
+_STANDARD: Final = re.compile(r"python3\.\d+")
+_OURS: Final = ("core", "ext", "cloud", "mappers")
 
 
 def package_of(file: str) -> str:
-    """The top package of a source file as tracemalloc names it; ours by their second part, the rest of the standard library together."""
-    if file.startswith("<frozen importlib"):
-        return "importlib"
+    """The top package of a source file as tracemalloc names it, in a checkout and in a frozen build; ours by the first three names. What
+    importlib holds is the code of all modules, which `pinnace footprint --imports` tells apart."""
+    if file.startswith("<"):
+        return "importlib (code of modules)" if "importlib" in file else file
     parts = PurePosixPath(file).parts
-    if "pinnace" in parts:
-        return ".".join(["pinnace", *parts[parts.index("pinnace") + 1 : -1][:2]])
-    for root in _ROOTS:
-        if root in parts:
-            return parts[len(parts) - 1 - parts[::-1].index(root) + 1].removesuffix(".py")
     for place, each in enumerate(parts[:-1]):
-        if each in ("core", "ext", "cloud", "mappers"):
-            return ".".join(["pinnace", *parts[place:-1][:2]])
-    return "standard library"
+        if each in _ROOTS or _STANDARD.fullmatch(each):
+            following = parts[place + 1]
+            if following in _ROOTS:
+                continue
+            parts = parts[place + 1 :]
+            break
+    if parts[0] == "/" or parts[0] == "pinnace":  # a checkout, or a frozen build
+        start = next((place for place, each in enumerate(parts) if each in _OURS), 0)
+        return ".".join(["pinnace", *(each.removesuffix(".py") for each in parts[start : start + 2])])
+    return parts[0].removesuffix(".py")
 
 
 def by_package(snapshot: tracemalloc.Snapshot) -> list[dict[str, Any]]:
@@ -53,40 +56,9 @@ def read() -> dict[str, Any]:
         "traced_bytes": traced,
         "traced_peak_bytes": peak,
         "tracing_costs_bytes": tracemalloc.get_tracemalloc_memory(),
-        "pymalloc": pymalloc(),
+        "blocks": sys.getallocatedblocks(),
         "malloc": malloc(),
         "sqlite_bytes": sqlite_memory(),
-    }
-
-
-def pymalloc() -> dict[str, int]:
-    """The small-object allocator's arenas, from the interpreter's own account; it writes to descriptor 2 only, which is lent for that."""
-    with tempfile.TemporaryFile() as file:
-        sys.stderr.flush()
-        kept = os.dup(2)
-        try:
-            os.dup2(file.fileno(), 2)
-            sys._debugmallocstats()
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-        file.seek(0)
-        text = file.read().decode(errors="replace")
-    return parse_pymalloc(text)
-
-
-def parse_pymalloc(text: str) -> dict[str, int]:
-    def number(pattern: str) -> int:
-        match = re.search(pattern, text, re.MULTILINE)
-        return int(match[1].replace(",", "")) if match else 0
-
-    arenas = number(r"^# arenas allocated current\s+=\s+([\d,]+)")
-    size = number(r"^\d+ arenas \* (\d+) bytes/arena")
-    return {
-        "arenas": arenas,
-        "held_bytes": arenas * size,
-        "used_bytes": number(r"^# bytes in allocated blocks\s+=\s+([\d,]+)"),
-        "free_bytes": number(r"^# bytes in available blocks\s+=\s+([\d,]+)") + number(r"^\d+ unused pools \* \d+ bytes\s+=\s+([\d,]+)"),
     }
 
 
