@@ -6,7 +6,7 @@ STAMP := .build/ready
 MAPPER := .build/images/traffic-light.tar
 PACKAGES := pinnace.core pinnace.ext pinnace.cloud pinnace.mappers
 
-.PHONY: demo test check dev bench fuzz soak freeze freeze-twice image image-test machine annotate clean
+.PHONY: demo test check dev bench fuzz soak freeze freeze-twice image image-test budget machine annotate clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make freeze  the edge, frozen, in dist/ARCH (ARCH=arm64: for a Raspberry Pi; PROFILE=1: to be traced; make freeze-twice compares)"
 	@echo "make image   a flashable image for Raspberry Pi 3, 4 and Zero 2 W in dist/image (of dist/arm64, which make freeze makes)"
 	@echo "make image-test  boots it in an emulated Pi 3 and sees it become a node (POWER_CUTS=20: and survive as many power cuts)"
+	@echo "make budget  the frozen edge against the limits of packaging/budget.toml (docs/footprint.md)"
 	@echo "make dev     only set up              make clean   remove what was built"
 
 # The set-up runs again when what it installs from has changed, or when the checkout was moved.
@@ -81,6 +82,9 @@ image: $(STAMP)
 
 image-test: $(STAMP)
 	@$(PY) tests/image/run.py $(addprefix --power-cuts ,$(POWER_CUTS)) $(addprefix --seed ,$(SEED)) $(ARGS)
+
+budget: $(STAMP)
+	@$(PY) tests/budget/measure.py $(ARGS)
 
 machine: $(STAMP)
 	@bash tests/machine/boot.sh $(CURDIR)/$(PY) -m pytest -q -p no:cacheprovider --color=no $(or $(ARGS),--durations=10 @tests/machine/suite)

@@ -18,6 +18,8 @@ from pinnace.core.footprint.mappings import Part, part_of
 _COOKIE: Final = struct.Struct("!8sIIII64s")
 _MAGIC: Final = b"MEI\014\013\012\013\016"
 _ENTRY: Final = struct.Struct("!IIIIBc")
+_INSIDE: Final = ("_internal", "lib")
+"""Where PyInstaller puts what is not the program."""
 _TAIL_BYTES: Final = 8192
 _PACKAGE_DEPTH: Final = 3
 """Ours are told apart by so many names, as pinnace.core.pods; others by their first."""
@@ -98,11 +100,11 @@ def _tree(path: Path) -> Build:
 
 def _file(name: str, size: int) -> Piece:
     pure = PurePosixPath(name)
-    parts = [each for each in pure.parts if each != "_internal"]
+    parts = list(pure.parts[1:] if pure.parts[0] in _INSIDE and len(pure.parts) > 1 else pure.parts)
     part = part_of("/_internal/" + "/".join(parts))
     if part in (Part.EXTENSIONS, Part.HOT_PATHS) or (part is Part.TLS and pure.name.startswith("_")):
-        module = ".".join([*parts[:-1], pure.name.partition(".")[0]])
-        return Piece(module.removeprefix("lib-dynload."), "extension", package_of(module), size)
+        module = ".".join([*(each for each in parts[:-1] if not each.startswith(("python3", "lib-dynload"))), pure.name.partition(".")[0]])
+        return Piece(module, "extension", package_of(module), size)
     if part in (Part.LIBRARIES, Part.TLS, Part.INTERPRETER):
         return Piece(pure.name, "library", f"({pure.name.partition('.so')[0]})", size)
     if len(parts) == 1:
@@ -113,7 +115,7 @@ def _file(name: str, size: int) -> Piece:
 
 
 def package_of(module: str) -> str:
-    parts = module.removeprefix("lib-dynload.").split(".")
+    parts = module.split(".")
     if parts[0] == "pinnace":
         return ".".join(parts[: min(_PACKAGE_DEPTH, max(len(parts) - 1, 1))])
     return parts[0]

@@ -52,7 +52,7 @@ class Mapped:
 
 _HEAD: Final = re.compile(r"[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ *(.*)")
 _EXTENSION: Final = re.compile(r"(.+?)\.(?:cpython-[^/]*|abi3)\.so|(.+)\.so")
-_ROOTS: Final = ("site-packages", "dist-packages", "lib-dynload", "_internal")
+_ROOTS: Final = ("site-packages", "dist-packages", "lib-dynload", "_internal", "lib")
 _TLS: Final = ("libssl", "libcrypto", "_ssl.", "_hashlib.")
 _DATABASES: Final = (".db", ".db-shm", ".db-wal")
 

@@ -1,0 +1,152 @@
+"""Measures a frozen edge against packaging/budget.toml: `make budget`. Exit 1 when anything is beyond its limit.
+
+Sizes are looked up, imports counted by the tree itself; for the rest the tree runs as a node of a whole system on loopback, with a broker
+of its own and a pod. By default shortly: some starts, ten seconds of warm-up, half a minute of looking. The figures of docs/footprint.md
+were taken with --warm-up 300 --seconds 600 --runs 3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench import startup
+from budget import limits
+from rig import nodepods
+from rig.podplaces import PodPlaces, pod_places
+from rig.processes import free_port
+from rig.system import ROOT, System
+
+from pinnace.core.footprint import builds, live, picture, processes, sampling
+
+BUDGET = ROOT / "packaging" / "budget.toml"
+ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf"}.get(platform.machine(), platform.machine())
+POD = "idle"
+
+
+class OwnBroker(System):
+    """The edge starts its own broker, as where it is installed."""
+
+    def _write(self, name: str, value: Any) -> None:
+        if name == "edgecore.yaml":
+            value["modules"]["eventBus"] = {"mqttMode": 0, "mqttServerInternal": f"tcp://127.0.0.1:{free_port()}"}
+        super()._write(name, value)
+
+
+def tree_of(given: Path | None) -> Path:
+    places = [given] if given else [ROOT / "dist" / ARCHITECTURE / "pinnace", ROOT / "dist" / "pinnace"]
+    for each in places:
+        if (each / "pinnace").is_file():
+            return each
+    raise SystemExit(f"no frozen tree at {places[0]}: run `make freeze`, or name one with --tree")
+
+
+def sizes(tree: Path) -> tuple[dict[str, float], dict[str, str]]:
+    found = {"tree": builds.read(tree).size / 1e6}
+    programs = sorted(tree.parent.glob(f"pinnace-*-{ARCHITECTURE}"))
+    if not programs:
+        return found, {"one-file": f"there is no {tree.parent}/pinnace-*-{ARCHITECTURE}"}
+    return found | {"one-file": programs[-1].stat().st_size / 1e6}, {}
+
+
+def imports(tree: Path) -> dict[str, float]:
+    done = subprocess.run([tree / "pinnace", "footprint", "--imports", "--json"], capture_output=True, check=True, text=True)
+    found = json.loads(done.stdout)
+    return {"imports": found["modules"], "imports-heap": found["heap_bytes"] / 1e6}
+
+
+async def starts(program: str, *, pods: bool, rounds: int) -> dict[str, float]:
+    found = await startup.measure([program], pods=False, rounds=rounds)
+    figures = {"connected": found["connected"]["best"]}
+    if pods:
+        found = await startup.measure([program], pods=True, rounds=rounds)
+    return figures | {"ready": found["ready"]["best"], "start-cpu": found["cpu"]["best"]}
+
+
+def of_node(agent: int, places: PodPlaces | None) -> list[int]:
+    """The agent, what it started, and what supervises the pods of these places: other nodes may run on this machine."""
+    everything = processes.running()
+    own = {agent}
+    for each in sorted(everything, key=lambda process: process.pid):
+        if each.parent in own:
+            own.add(each.pid)
+        elif each.group is processes.Group.SUPERVISION and places is not None:
+            words = Path(f"/proc/{each.pid}/cmdline").read_bytes()
+            if str(places.folder).encode() in words:
+                own.add(each.pid)
+    return sorted(own)
+
+
+async def recorded(program: str, folder: Path, places: PodPlaces | None, plan: sampling.Plan) -> dict[str, Any]:
+    if places is not None:
+        places.offer()
+    system = OwnBroker(folder / "s", edge_program=[program], pods=places)
+    async with system.running() as kube:
+        if places is not None:
+            await nodepods.create(kube, nodepods.pod(POD, containers=[nodepods.container(command=["sleep", "864000"])]))
+            await nodepods.until_running(kube, system, POD)
+        return await asyncio.to_thread(
+            sampling.take, plan, told=lambda words: print(words, flush=True), looked=lambda _: live.look(of_node(system.edge.pid, places))
+        )
+
+
+def of_record(record: dict[str, Any]) -> dict[str, float]:
+    summary = record["summary"]
+    agent = summary["processes"]["agent/pinnace edgecore"]
+    return {
+        "agent-pss": agent["pss_bytes"]["median"] / 1e6,
+        "agent-heap": sum(each["median"] for part, each in agent["parts"].items() if part in ("heap", "anonymous")) / 1e6,
+        "node-pss": summary["node"]["pss_bytes"]["median"] / 1e6,
+        "flash-day": summary["per_idle_day"]["written_bytes"]["median"] / 1e6,
+        "wire-day": summary["per_idle_day"]["wire_bytes"]["median"] / 1e6,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tree", type=Path, help=f"the frozen tree (dist/{ARCHITECTURE}/pinnace)")
+    parser.add_argument("--warm-up", type=float, default=10.0, metavar="SECONDS", help="before each run (%(default)g)")
+    parser.add_argument("--seconds", type=float, default=30.0, metavar="SECONDS", help="length of each run (%(default)g)")
+    parser.add_argument("--runs", type=int, default=1, metavar="N", help="%(default)s")
+    parser.add_argument("--rounds", type=int, default=5, help="starts of each kind (%(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write figures, recording and a picture beside it there")
+    args = parser.parse_args()
+    tree = tree_of(args.tree)
+    program = str(tree.resolve() / "pinnace")
+    runs_pods = os.geteuid() == 0 and shutil.which("crun") is not None
+    figures, missing = sizes(tree)
+    figures |= imports(tree)
+    figures |= asyncio.run(starts(program, pods=runs_pods, rounds=args.rounds))
+    with tempfile.TemporaryDirectory() as folder:
+        plan = sampling.Plan(args.warm_up, args.seconds, args.runs, min(5.0, args.seconds / 15), store=Path(folder))
+        if runs_pods:
+            with pod_places() as places:
+                record = asyncio.run(recorded(program, Path(folder), places, plan))
+        else:
+            record = asyncio.run(recorded(program, Path(folder), None, plan))
+    figures |= of_record(record)
+    verdicts = list(limits.judge(limits.load(BUDGET), figures, missing))
+    for each in verdicts:
+        print(each.line())
+    if not runs_pods:
+        print("without root and crun: the node had no pods, and its figures are smaller for it")
+    if args.json is not None:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps({"budget": limits.as_json(verdicts), "load_average": os.getloadavg()[0], "recording": record}))
+        args.json.with_suffix(".svg").write_text(picture.of_record(record))
+    return 0 if all(each.is_within for each in verdicts) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
