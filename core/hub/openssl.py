@@ -47,6 +47,11 @@ async def look(certificate: bytes, *, der: bool = False) -> Facts:
     return await asyncio.to_thread(_look, certificate, "DER" if der else "PEM")
 
 
+def verify(certificate: Path, authority: Path) -> None:
+    """Whether the authority signed it, whatever the time is. Raises ValueError with openssl's words, ConfigError without openssl."""
+    _run("verify", "-no_check_time", "-CAfile", str(authority), str(certificate))
+
+
 def _key_and_request(node: NodeName) -> tuple[bytes, bytes]:
     with tempfile.TemporaryDirectory(prefix="pinnace-") as folder:
         config, key = Path(folder, "openssl.cnf"), Path(folder, "key")
