@@ -5,7 +5,10 @@ PSS counts a page shared by n processes as 1/n, so the sum over the processes of
 running processes of Pinnace, what supervises containers and every mosquitto are listed; what runs in pods is summed up a pod.
 
 --record looks for ten minutes after five of warm-up, three times, and writes median, p95 and max as JSON and a picture. --diff compares
-two recordings or two builds. --imports tells what the edge imports, with time and memory of each module.
+two recordings or two builds. --imports tells what the edge imports, with size, time and memory of each module.
+
+A profiling build (`make freeze PROFILE=1`) run with PINNACE_PROFILE=FILE traces its allocations: the agent then tells its heap by package,
+and --profile shows what it wrote to FILE.
 """
 
 from __future__ import annotations
@@ -46,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="exit 1 when B's size, PSS, writes or wire are so much over A's",
     )
     parser.add_argument("--imports", action="store_true", help="what the edge imports: time and memory by module")
+    parser.add_argument("--profile", type=Path, metavar="FILE", help="what a profiling build wrote where PINNACE_PROFILE said")
     parser.add_argument("--in-child", choices=["time", "heap"], help=argparse.SUPPRESS)
 
 
@@ -61,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
         return _diff(args)
     if args.imports:
         return _imports(args)
+    if args.profile:
+        return _profile(args)
     if args.record:
         return _record(args)
     return _live(args)
@@ -162,6 +168,18 @@ def _imports(args: argparse.Namespace) -> int:
         _print(imports.as_json(found))
     else:
         for line in imports.table(found):
+            print(line)
+    return 0
+
+
+def _profile(args: argparse.Namespace) -> int:
+    from pinnace.core.footprint import profile
+
+    found = profile.read(args.profile)
+    if args.json:
+        _print(found)
+    else:
+        for line in profile.table(found):
             print(line)
     return 0
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from pinnace.core.base.cli import command_line
 from pinnace.core.base.errors import PinnaceError
+from pinnace.core.footprint import builds
 from pinnace.core.footprint.tables import aligned, kilobytes
 
 EDGE: Final = (
@@ -34,13 +35,15 @@ _PAGE: Final = 4096
 
 
 class Import:
-    """One module: `seconds`, `rss` and `heap` (bytes) of it and all that it imported; `inside` are those."""
+    """One module: `seconds`, `rss` and `heap` (bytes) of it and all that it imported; `inside` are those. `size` is its own, in the build:
+    the extension or source file, or what it takes in the frozen archive."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.seconds = 0.0
         self.rss = 0
         self.heap = 0
+        self.size = 0
         self.inside: list[Import] = []
 
     def own(self, measure: str) -> float:
@@ -59,13 +62,14 @@ class Import:
             "seconds": round(self.seconds, 6),
             "rss_bytes": self.rss,
             "heap_bytes": self.heap,
+            "size_bytes": self.size,
             "inside": [each.as_json() for each in self.inside],
         }
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> Import:
         made = cls(value["name"])
-        made.seconds, made.rss, made.heap = value["seconds"], value["rss_bytes"], value["heap_bytes"]
+        made.seconds, made.rss, made.heap, made.size = value["seconds"], value["rss_bytes"], value["heap_bytes"], value["size_bytes"]
         made.inside = [cls.of(each) for each in value["inside"]]
         return made
 
@@ -101,6 +105,7 @@ class _Watch(MetaPathFinder):
             entry.seconds = time.perf_counter() - since[0]
             entry.rss = _rss() - since[1]
             entry.heap = tracemalloc.get_traced_memory()[0] - since[2]
+            entry.size = _file_size(module)
 
 
 class _Watched(Loader):
@@ -120,6 +125,12 @@ class _Watched(Loader):
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self._loader
         self._watch.execute(module, self._loader, self._since)
+
+
+def _file_size(module: ModuleType) -> int:
+    origin = module.__spec__.origin if module.__spec__ is not None else None
+    path = Path(origin) if origin else None
+    return path.stat().st_size if path is not None and path.is_file() else 0
 
 
 def _rss() -> int:
@@ -150,9 +161,19 @@ def measure() -> Import:
     """In two fresh processes. Raises PinnaceError when this build cannot import its edge."""
     timed, traced = _child("time"), _child("heap")
     heaps = {each.name: each.heap for _, each in traced.walk()}
+    archived = _archived()
     for _, each in timed.walk():
         each.heap = heaps.get(each.name, 0)
+        each.size = each.size or archived.get(each.name, 0)
+    timed.size = sum(each.size for _, each in timed.walk())
     return timed
+
+
+def _archived() -> dict[str, int]:
+    """What each module takes in this frozen program; nothing in a checkout."""
+    if not getattr(sys, "frozen", False):
+        return {}
+    return {each.name: each.size for each in builds.read(Path(sys.executable)).pieces if each.kind == "module"}
 
 
 def _child(kind: str) -> Import:
@@ -170,18 +191,25 @@ def as_json(root: Import) -> dict[str, Any]:
 
 def table(root: Import, *, least_part: float = 0.01) -> Iterator[str]:
     """The tree, without branches below a hundredth of the whole in both time and memory; then the heaviest on their own."""
-    rows: list[Sequence[str]] = [("MS", "OWN MS", "RSS KB", "HEAP KB", "MODULE")]
+    rows: list[Sequence[str]] = [("MS", "OWN MS", "RSS KB", "HEAP KB", "SIZE KB", "MODULE")]
     for depth, each in root.walk():
         if each.seconds >= root.seconds * least_part or each.heap >= root.heap * least_part:
             rows.append(_row(each, "  " * max(depth - 1, 0) + (each.name or f"all {sum(1 for _ in root.walk()) - 1} modules")))
     yield from aligned(rows)
     yield ""
     yield "the heaviest by themselves:"
-    rows = [("MS", "OWN MS", "RSS KB", "HEAP KB", "MODULE")]
+    rows = [("MS", "OWN MS", "RSS KB", "HEAP KB", "SIZE KB", "MODULE")]
     alone = [each for _, each in root.walk() if each is not root]
     rows += [_row(each, each.name) for each in sorted(alone, key=lambda each: -each.own("heap"))[:20]]
     yield from aligned(rows)
 
 
-def _row(each: Import, name: str) -> tuple[str, str, str, str, str]:
-    return f"{each.seconds * 1e3:.1f}", f"{each.own('seconds') * 1e3:.1f}", kilobytes(each.rss), kilobytes(each.heap), name
+def _row(each: Import, name: str) -> Sequence[str]:
+    return (
+        f"{each.seconds * 1e3:.1f}",
+        f"{each.own('seconds') * 1e3:.1f}",
+        kilobytes(each.rss),
+        kilobytes(each.heap),
+        kilobytes(each.size),
+        name,
+    )

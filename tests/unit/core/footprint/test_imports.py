@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import orjson
 import pytest
@@ -23,6 +24,7 @@ def test_the_tree_of_imports_has_time_and_memory(capsys: pytest.CaptureFixture[s
     by_name = {each.name: each for _, each in root.walk()}
     agent = by_name["pinnace.core.agent"]
     assert agent.heap > 1 << 20
+    assert by_name["uvloop.loop"].size > 1 << 20
     assert 0 <= agent.own("seconds") < agent.seconds < root.seconds
     assert "pinnace.core.hub.service" in {each.name for each in agent.inside}
     lines = list(imports.table(root))
@@ -61,3 +63,31 @@ def test_a_traced_process_says_who_holds_its_memory() -> None:
     assert sum(packages.values()) <= found["traced_bytes"] * 1.1
     assert found["malloc"]["used_bytes"] <= found["malloc"]["held_bytes"]
     assert found["sqlite_bytes"] > 0
+
+
+def test_a_profile_is_read_by_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    profile = {
+        "imports": [
+            {"module": "pinnace.core.agent", "by": "", "file_bytes": 0, "seconds": 0.3, "own_seconds": 0.1, "bytes": 4096},
+            {"module": "uvloop.loop", "by": "uvloop", "file_bytes": 1500000, "seconds": 0.02, "own_seconds": 0.02, "bytes": 900},
+        ],
+        "allocations": {"obj": [100, 5, 60, 12345, [70, 20, 5, 2, 2, 1, 0]]},
+        "heap": [
+            {"file": "pinnace/core/meta/store.py", "bytes": 3000, "blocks": 3},
+            {"file": "pinnace/core/meta/outbox.py", "bytes": 1000, "blocks": 1},
+            {"file": "<frozen importlib._bootstrap_external>", "bytes": 9000, "blocks": 9},
+        ],
+    }
+    path = tmp_path / "p.json"
+    path.write_bytes(orjson.dumps(profile))
+    assert cli.main(["footprint", "--profile", str(path), "--json"]) == 0
+    found = orjson.loads(capsys.readouterr().out)
+    assert found["packages"][1] == {"package": "pinnace.core.meta", "bytes": 4000, "blocks": 4}
+    assert found["heap_bytes"] == 13000
+    assert cli.main(["footprint", "--profile", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "imports: 2 modules, 120 ms" in shown
+    assert "uvloop.loop" in shown
+    path.write_text('{"imports": 1}')
+    assert cli.main(["footprint", "--profile", str(path)]) == 2
+    assert "is no profile" in capsys.readouterr().err
