@@ -48,7 +48,7 @@ def read(subject: Subject) -> KernelFacts:
         subject.text("/proc/cmdline"),
         next((each for each in _COMMAND_LINES if subject.path(each).exists()), ""),
         overlay or _has_module(subject, release, "overlay"),
-        subject.settings.modules.edged.runs_pods,
+        subject.settings.modules.edged.enable,
     )
 
 

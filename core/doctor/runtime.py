@@ -37,7 +37,7 @@ class RuntimeFacts:
 def read(subject: Subject, *, is_root: bool) -> RuntimeFacts:
     edged = subject.settings.modules.edged
     builtin, endpoint = edged.builtin_runtime, edged.tailored_kubelet_config.container_runtime_endpoint
-    if not edged.runs_pods:
+    if not edged.enable:
         return RuntimeFacts(runs_pods=False)
     if endpoint:
         return RuntimeFacts(is_root=is_root, endpoint=endpoint, endpoint_problem=_problem(endpoint.removeprefix("unix://")))

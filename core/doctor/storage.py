@@ -62,7 +62,7 @@ class StorageFacts:
 def read(subject: Subject) -> StorageFacts:
     edged = subject.settings.modules.edged
     wanted = {"the node's store": subject.settings.database.data_source.parent}
-    if edged.runs_pods:
+    if edged.enable:
         wanted |= {"images and containers": edged.builtin_runtime.root_dir, "logs of pods": edged.pod_logs_dir}
     mounts = _mounts(subject)
     places = [found for what, path in wanted.items() if (found := _place(subject, what, path, mounts)) is not None]
