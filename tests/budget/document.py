@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -127,6 +128,7 @@ def main() -> int:
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     DOCUMENT.write_text(f"{before}{BEGIN}\n\n{measured(found[0], found[1] if len(found) > 1 else None)}\n\n{END}{after}")
+    shutil.copyfile(args.figures[0].with_suffix(".svg"), DOCUMENT.with_suffix(".svg"))
     return 0
 
 

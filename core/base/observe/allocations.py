@@ -22,6 +22,8 @@ def package_of(file: str) -> str:
     if file.startswith("<"):
         return "importlib (code of modules)" if "importlib" in file else file
     parts = PurePosixPath(file).parts
+    if parts[-1].startswith("pyimod01"):  # what a frozen build imports with
+        return "importlib (code of modules)"
     for place, each in enumerate(parts[:-1]):
         if each in _ROOTS or _STANDARD.fullmatch(each):
             following = parts[place + 1]

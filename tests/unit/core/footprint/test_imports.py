@@ -41,6 +41,7 @@ def test_the_tree_of_imports_has_time_and_memory(capsys: pytest.CaptureFixture[s
         ("pinnace/core/meta/store.py", "pinnace.core.meta"),
         ("dataclasses.py", "dataclasses"),
         ("asyncio/events.py", "asyncio"),
+        ("PyInstaller/loader/pyimod01_archive.py", "importlib (code of modules)"),
         ("<frozen importlib._bootstrap_external>", "importlib (code of modules)"),
     ],
 )
