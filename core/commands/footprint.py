@@ -14,12 +14,13 @@ and --profile shows what it wrote to FILE.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pinnace.core.base.errors import ConfigError, PinnaceError
+from pinnace.core.base.errors import ConfigError, PinnaceError, RefusedError
 from pinnace.core.commands import control
 
 SUMMARY = "what this node uses: memory, flash, wire; recordings, comparisons"
@@ -76,6 +77,8 @@ def _live(args: argparse.Namespace) -> int:
     from pinnace.core.footprint import live, tables
 
     found = live.look(args.pid)
+    if found.problems and os.geteuid() != 0 and not args.pid:
+        raise RefusedError(f"{len(found.problems)} processes may be looked at by root only; use sudo, or name your own with --pid")
     for pid, problem in found.problems.items():
         print(f"pinnace footprint: process {pid}: {problem}", file=sys.stderr)
     if args.pid and found.problems:

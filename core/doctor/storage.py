@@ -57,6 +57,7 @@ class DiskFacts:
 class StorageFacts:
     places: list[PlaceFacts] = field(default_factory=list)
     disks: list[DiskFacts] = field(default_factory=list)
+    sees_kernel_log: bool = True
 
 
 def read(subject: Subject) -> StorageFacts:
@@ -68,7 +69,7 @@ def read(subject: Subject) -> StorageFacts:
     places = [found for what, path in wanted.items() if (found := _place(subject, what, path, mounts)) is not None]
     failures = _kernel_errors(subject)
     names = dict.fromkeys(each.device for each in places if each.device)
-    return StorageFacts(places, [_disk(subject, name, failures) for name in names])
+    return StorageFacts(places, [_disk(subject, name, failures) for name in names], os.access(subject.path("/dev/kmsg"), os.R_OK))
 
 
 def _mounts(subject: Subject) -> list[tuple[str, str, str, str, str]]:
@@ -157,7 +158,7 @@ def check(facts: StorageFacts) -> Iterator[Finding]:
     for each in facts.places:
         yield _room(each)
     for disk in facts.disks:
-        yield _health(disk)
+        yield _health(disk, sees_kernel_log=facts.sees_kernel_log)
 
 
 def _room(place: PlaceFacts) -> Finding:
@@ -178,7 +179,7 @@ def _room(place: PlaceFacts) -> Finding:
     return Finding("storage", Level.OK, shown)
 
 
-def _health(disk: DiskFacts) -> Finding:
+def _health(disk: DiskFacts, *, sees_kernel_log: bool) -> Finding:
     name = f"card {disk.name}" if disk.is_card else f"disk {disk.name}"
     if disk.errors or disk.kernel_errors:
         where = [f"{disk.errors} noted by the file system"] * bool(disk.errors) + [f"{disk.kernel_errors} in the kernel's log"] * bool(
@@ -193,7 +194,8 @@ def _health(disk: DiskFacts) -> Finding:
     if disk.life_tenths:
         return Finding("disk", Level.OK, f"{name}: at most {disk.life_tenths * 10} % of its writes used, reserve {_reserve(disk.pre_eol)}")
     wear = "; SD cards do not tell how worn they are" if disk.is_card else ""
-    return Finding("disk", Level.OK, f"{name}: no errors{wear}")
+    unseen = "" if sees_kernel_log else " noted by the file system; the kernel's log is for root to read"
+    return Finding("disk", Level.OK, f"{name}: no errors{unseen}{wear}")
 
 
 def _reserve(pre_eol: int) -> str:
