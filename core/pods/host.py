@@ -8,7 +8,6 @@ runtime ── images            the store ── materials ─┐
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -196,9 +195,13 @@ class PodNode:
             listener()
 
     async def _watch_state(self) -> None:
-        with contextlib.suppress(TimeoutError):  # a runtime that is still starting would be told of as not ready, for one more round
-            async with asyncio.timeout(TROUBLED_SECONDS):
-                await self.service.loaded.wait()
+        started = asyncio.ensure_future(self.service.loaded.wait())
+        timer = asyncio.ensure_future(self._clock.sleep(TROUBLED_SECONDS))
+        try:  # a runtime that is still starting would be told of as not ready, for one more round
+            await asyncio.wait((started, timer), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            started.cancel()
+            timer.cancel()
         while True:
             try:
                 state = await self.containers.state()
