@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from pathlib import Path
 
 
@@ -28,6 +29,12 @@ def write_whole(path: Path, content: bytes, *, is_durable: bool = False, mode: i
 def write_durably(path: Path, content: bytes) -> None:
     """`write_whole`, for good."""
     write_whole(path, content, is_durable=True)
+
+
+def set_mode(path: Path, mode: int) -> None:
+    """Give it that mode if it has another: the same one once more is a write to the disk all the same. Blocks. Raises OSError."""
+    if stat.S_IMODE(path.stat().st_mode) != mode:
+        path.chmod(mode)
 
 
 def sync_folder(folder: Path) -> None:

@@ -13,6 +13,7 @@ from pinnace.core.base.aio.aside import Aside
 from pinnace.core.base.aio.clock import Clock, LoopClock
 from pinnace.core.base.contract.keys import NodeName, ResourceKey
 from pinnace.core.base.errors import StoreError
+from pinnace.core.base.files import set_mode
 from pinnace.core.base.pod import Container, Object, Pod
 from pinnace.core.base.ports import ObjectChange, ObjectStore, Uplink
 from pinnace.core.base.runtime import ContainerConfig, Credential, Device, Dns, Image, Mount, SandboxConfig
@@ -134,7 +135,7 @@ class PodMaterials:
         def make() -> None:
             folder = self._folders.volumes(pod.uid)
             folder.mkdir(0o750, parents=True, exist_ok=True)
-            folder.parent.chmod(0o750)
+            set_mode(folder.parent, 0o750)
 
         try:
             await asyncio.to_thread(make)

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from pinnace.core.base.aio.aside import Aside
 from pinnace.core.base.contract.keys import ResourceKey
 from pinnace.core.base.contract.quantities import whole
+from pinnace.core.base.files import set_mode
 from pinnace.core.base.pod import Object, Pod
 from pinnace.core.pods.material import folders as kinds
 from pinnace.core.pods.material import trees
@@ -101,7 +102,7 @@ class Volumes:
         folder.mkdir(0o755, parents=True, exist_ok=True)
         if kind in _IN_MEMORY and not self._mounts.is_point(folder):
             self._mounts.tmpfs(folder, is_program=False)
-        folder.chmod(0o755)  # whatever the umask: containers need not be root's
+        set_mode(folder, 0o755)  # whatever the umask: containers need not be root's
         group = fs_group(pod)
         write(folder, files, None if group is None else lambda fresh: trees.give(fresh, group, readonly=True))
         return Ready(folder, readonly=True, is_content=True)

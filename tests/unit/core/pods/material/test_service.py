@@ -576,3 +576,18 @@ async def test_secrets_are_in_no_log_and_no_event(world: Fakes, caplog: pytest.L
     text = caplog.text + str(world.events.told) + str(refused.value) + str(not_ready.value)
     for each in ("hush", secret_data(x="hush-hush")["x"][:8], "token-u-1"):
         assert each not in text
+
+
+async def test_volumes_that_are_up_to_date_cost_no_write(world: Fakes) -> None:
+    """It is done once a minute for each pod; a change of an inode, be it its time alone, is a block of flash."""
+    world.store("configmap", "settings", data={"a": "1"})
+    pod = pod_with({"name": "files", "configMap": {"name": "settings"}}, {"name": "scratch", "emptyDir": {}})
+    await world.materials.mount(pod)
+
+    def changes() -> dict[str, int]:
+        folder = world.folder("u-1")
+        return {str(each): each.lstat().st_ctime_ns for each in (folder, *folder.rglob("*"))}
+
+    before = changes()
+    await world.materials.mount(pod)
+    assert changes() == before
