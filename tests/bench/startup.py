@@ -1,7 +1,7 @@
 """How long a node takes from the start of its process: until the agent runs, until it is connected to the cloud, until its Node is Ready.
 
 The whole system on loopback; the node has joined before, its files are warm, and its Node object is deleted before each start, so that what
-is Ready is news. With --pods the built-in runtime is on (root, crun). --program measures a frozen edge, such as dist/pinnace/pinnace.
+is Ready is news. With --pods the built-in runtime is on (root, crun). --program measures a frozen edge, such as dist/amd64/pinnace/pinnace.
 """
 
 from __future__ import annotations

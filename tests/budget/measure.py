@@ -47,11 +47,10 @@ class OwnBroker(System):
 
 
 def tree_of(given: Path | None) -> Path:
-    places = [given] if given else [ROOT / "dist" / ARCHITECTURE / "pinnace", ROOT / "dist" / "pinnace"]
-    for each in places:
-        if (each / "pinnace").is_file():
-            return each
-    raise SystemExit(f"no frozen tree at {places[0]}: run `make freeze`, or name one with --tree")
+    place = given or ROOT / "dist" / ARCHITECTURE / "pinnace"
+    if not (place / "pinnace").is_file():
+        raise SystemExit(f"no frozen tree at {place}: run `make freeze`, or name one with --tree")
+    return place
 
 
 def sizes(tree: Path) -> tuple[dict[str, float], dict[str, str]]:
