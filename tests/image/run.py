@@ -178,7 +178,7 @@ def _boot_id(node: Any) -> str:
 
 
 async def image_test(args: argparse.Namespace) -> None:
-    place = ROOT / ".build" / "image-test"
+    place = args.place.absolute()
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     image, root = _built("*-pi.img"), _built("*.root")
@@ -234,6 +234,7 @@ def main() -> None:
     parser.add_argument("--power-cuts", type=int, default=0, metavar="N", help="cut the board's power so often, at random moments")
     parser.add_argument("--seed", type=int, help="of those moments (default: a new one, which is printed)")
     parser.add_argument("--short", action="store_true", help="leave out the wrong pinnace.yaml and plain Debian")
+    parser.add_argument("--place", type=Path, default=ROOT / ".build" / "image-test", metavar="DIR", help="what is kept (%(default)s)")
     args = parser.parse_args()
     missing = missing_programs()
     if missing:
@@ -243,8 +244,8 @@ def main() -> None:
     try:
         asyncio.run(image_test(args))
     except (Off, AssertionError) as error:
-        raise SystemExit(f"  NOT SEEN  {error}\nthe board's console: .build/image-test/board/serial.log") from None
-    say(f"all of it was seen, in {time.monotonic() - began:.0f} s; figures in .build/image-test/figures.json")
+        raise SystemExit(f"  NOT SEEN  {error}\nthe board's console: {args.place}/board/serial.log") from None
+    say(f"all of it was seen, in {time.monotonic() - began:.0f} s; figures in {args.place}/figures.json")
 
 
 if __name__ == "__main__":
