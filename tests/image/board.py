@@ -117,6 +117,7 @@ class Board:
                 process.kill()
                 process.wait()
         self._login = self._process = None
+        Path(self._sockets.name, "ssh").unlink(missing_ok=True)
 
     def said(self) -> str:
         """What the console said since it was switched on."""

@@ -68,8 +68,7 @@ async def joins(board: Board, cloud: Cloud, steps: Steps) -> float:
     if "Linux version" not in board.said():
         raise Off("the kernel said nothing")
     steps.saw(f"kernel; the initramfs chose root a, {time.monotonic() - board.started:.1f} s after power-on")
-    steps.saw(f"userspace, at {await board.hears('systemd', seconds=LONG):.1f} s")
-    steps.saw(f"first boot read pinnace.yaml, at {await board.hears('pinnace.yaml   all right', seconds=LONG):.1f} s")
+    steps.saw(f"userspace; first boot read pinnace.yaml, at {await board.hears('pinnace.yaml   all right', seconds=LONG):.1f} s")
     steps.saw(f"joined, at {await board.hears('cloud +.*: joined', seconds=LONG):.1f} s")
     await until(lambda: cloud.node(NODE), is_ready, "the node Ready", seconds=LONG)
     took = time.monotonic() - board.started
