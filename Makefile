@@ -17,7 +17,7 @@ help:
 	@echo "make soak    the long fault runs      make fuzz    the decoders under random bytes, for long"
 	@echo "make machine  the tests that need another kernel, in an emulated machine: cgroup v2, NFS, systemd"
 	@echo "make freeze  the edge, frozen, in dist/ARCH (ARCH=arm64: for a Raspberry Pi; PROFILE=1: to be traced; make freeze-twice compares)"
-	@echo "make image   a flashable image for Raspberry Pi 3, 4 and Zero 2 W in dist/image (of dist/arm64, which make freeze makes)"
+	@echo "make image   a flashable image for Raspberry Pi 3, 4 and Zero 2 W in dist/image, of the edge in dist/arm64"
 	@echo "make image-test  boots it in an emulated Pi 3 and sees it become a node (POWER_CUTS=20: and survive as many power cuts)"
 	@echo "make budget  the frozen edge against the limits of packaging/budget.toml (docs/footprint.md)"
 	@echo "make dev     only set up              make clean   remove what was built"
@@ -78,6 +78,7 @@ freeze-twice: $(STAMP)
 	@cd .build/freeze && for each in pinnace/lib/manifest $$(cd once && echo pinnace-*); do cmp once/$$each twice/$$each && sha256sum once/$$each; done
 
 image: $(STAMP)
+	@[ -x dist/arm64/pinnace/pinnace ] || $(MAKE) freeze ARCH=arm64
 	@bash packaging/image/make.sh
 
 image-test: $(STAMP)

@@ -55,11 +55,6 @@ class Board:
         return (self._data / "etc/kubeedge/config/edgecore.yaml").exists()
 
     @property
-    def broker(self) -> str:
-        """The MQTT broker that starts with the board, "" without one."""
-        return "tcp://127.0.0.1:1883" if (self._root / "etc/pinnace/mosquitto.conf").exists() else ""
-
-    @property
     def worn(self) -> str:
         """What the initramfs says of a card that cannot be written, "" for a good one."""
         with contextlib.suppress(OSError):

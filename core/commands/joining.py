@@ -71,8 +71,6 @@ class Joining:
         parser = argparse.ArgumentParser()
         join.add_arguments(parser)
         flags = [*join_flags(self._wishes, self._name), "--root", str(self._root)]
-        if board.broker:
-            flags += ["--mqtt", board.broker]
         if board.is_node:
             flags.append("--force")
         args = parser.parse_args(flags)
