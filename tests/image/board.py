@@ -144,11 +144,11 @@ class Board:
     async def ssh(self, *command: str, given: bytes = b"", seconds: float = 120.0) -> str:
         """Run a command on the board as root, through the log-in of `until_ssh`; what it said. Raises Off."""
         child = await asyncio.create_subprocess_exec(
-            *self._ssh(), *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+            *self._ssh(), *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
         try:
             async with asyncio.timeout(seconds):
-                said, _ = await child.communicate(given)
+                said, complaint = await child.communicate(given)
         except TimeoutError:
             raise Off(f"ssh {' '.join(command)}: no answer in {seconds:g} s") from None
         finally:
@@ -156,7 +156,7 @@ class Board:
                 child.kill()
                 await child.wait()
         if child.returncode:
-            raise Off(f"ssh {' '.join(command)}: {said.decode(errors='replace').strip()}")
+            raise Off(f"ssh {' '.join(command)}: {(said + complaint).decode(errors='replace').strip()}")
         return said.decode(errors="replace")
 
     def _ssh(self, *more: str) -> list[str]:
