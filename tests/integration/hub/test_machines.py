@@ -96,11 +96,11 @@ class Card:
     """A card's partitions as folders, and first boots from it, each a process of its own."""
 
     def __init__(self, folder: Path, cloud: Cloud, machine: str) -> None:
-        self.boot, self.data, self._run = folder / "boot", folder / "data", folder / "run"
+        self.boot, self.data, self.run = folder / "boot", folder / "data", folder / "run"
         self._cloud = cloud
-        for each in (self.boot, self.data / "etc", self._run):
+        for each in (self.boot, self.data / "etc", self.run):
             each.mkdir(parents=True)
-        (self._run / "slot").write_text("a\n")
+        (self.run / "slot").write_text("a\n")
         (self.data / "etc/machine-id").write_text(machine + "\n")
 
     def write(self, *, token: str = "", node: str = "edge-1", port: int = 0, more: str = "") -> None:
@@ -113,7 +113,7 @@ class Card:
     async def start(self) -> int:
         """In a host name space of its own: the first boot gives the machine a name."""
         private = ["unshare", "--uts"] if os.geteuid() == 0 and shutil.which("unshare") else []
-        places = ["--boot", self.boot, "--data", self.data, "--run-dir", self._run, "--root", self.data]
+        places = ["--boot", self.boot, "--data", self.data, "--run-dir", self.run, "--root", self.data]
         child = await asyncio.create_subprocess_exec(
             *private,
             *pinnace("firstboot", *map(str, places), "--attempts", "1"),
@@ -201,3 +201,20 @@ async def test_a_full_card_is_told(make_card: Callable[[str, str], Card]) -> Non
     (card.data / "etc/hostname").mkdir()  # as good as any place that cannot be written, also for root
     await card.start()
     assert "the card cannot be written" in card.report
+
+
+async def test_what_the_initramfs_found_is_told(make_card: Callable[[str, str], Card]) -> None:
+    card = make_card("card", FIRST)
+    card.write()
+    (card.run / "damaged").touch()
+    (card.data / "boot").mkdir()
+    (card.data / "boot/failed").write_text("b its node was not Ready in time\n")
+    assert await card.start() == 0
+    assert "One of the two roots on the card is damaged" in card.report
+    assert "The upgrade in root b was given up: its node was not Ready in time." in card.report
+    assert not (card.data / "boot/failed").exists(), "told once"
+    (card.run / "worn").write_text("the card can no longer be written: replace the card\n")
+    card.write(token="0" * 64 + ".a.b.c")
+    assert await card.start() == 0
+    assert "The card can no longer be written" in card.report
+    assert "not joined" not in card.report, "what cannot be kept is not fetched"
