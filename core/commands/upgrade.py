@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     slots = Slots()
     if args.confirm:
-        return _confirm(args, slots)
+        return confirm(args, slots)
     if not args.file:
         raise ConfigError("which root? give the pinnace-VERSION.root of a release, or its address")
     if "://" not in args.file:
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     target = slots.partition(slot)
     print(f"writing {args.file} to root {slot} ({target})", flush=True)
     try:
-        with _opened(args.file) as source:
+        with opened(args.file) as source:
             seal = rootfile.write(source, target, sha256=args.sha256, progress=lambda done: print(f"  {done / 1e6:.0f} MB", flush=True))
     except OSError as error:
         raise PinnaceError(
@@ -81,7 +81,7 @@ def _refuse_older(seal: rootfile.Seal, args: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def _opened(place: str) -> Iterator[BinaryIO]:
+def opened(place: str) -> Iterator[BinaryIO]:
     """Raises LinkError, ConfigError."""
     if "://" not in place:
         with Path(place).open("rb") as file:
@@ -102,7 +102,7 @@ def _opened(place: str) -> Iterator[BinaryIO]:
         ) from error
 
 
-def _confirm(args: argparse.Namespace, slots: Slots) -> int:
+def confirm(args: argparse.Namespace, slots: Slots) -> int:
     """Wait until the node is Ready and keep this root; else see to it that the former one is started, and exit 1."""
     if not slots.is_trial:
         return 0
