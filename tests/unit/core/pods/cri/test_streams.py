@@ -22,15 +22,24 @@ UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: SPDY/3.1\r\nConnection
 async def served(serve: Serve) -> AsyncIterator[str]:
     """The address of a server of one connection; its reader is past the request's head."""
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
-            await serve(reader, writer)
-        writer.close()
+    ended = asyncio.Event()
 
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ended.clear()
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await reader.readuntil(b"\r\n\r\n")
+                await serve(reader, writer)
+        finally:
+            writer.close()
+            ended.set()
+
+    ended.set()
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/exec/token"
+        async with asyncio.timeout(20):
+            await ended.wait()
 
 
 async def run(url: str, *, stdin: bool = False) -> tuple[bytes, int]:
