@@ -1,0 +1,75 @@
+"""What `pinnace install` and `uninstall` say and refuse without a frozen build, and what --purge may take."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pinnace.core.base import cli
+from pinnace.core.base.errors import RefusedError
+from pinnace.core.commands.install import CONFIG, database, refuse_schema
+from pinnace.core.commands.uninstall import belongings
+from pinnace.core.meta.database import SCHEMA, written_schema
+
+
+def configure(root: Path, **database_settings: str) -> None:
+    (root / CONFIG).parent.mkdir(parents=True)
+    (root / CONFIG).write_text(yaml.safe_dump({"database": database_settings}))
+
+
+def write_schema(path: Path, version: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE migrations (version INTEGER PRIMARY KEY, applied INTEGER NOT NULL)")
+        connection.execute("INSERT INTO migrations VALUES (?, 0)", (version,))
+        connection.commit()
+
+
+def test_a_checkout_cannot_be_installed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["install", "--root", str(tmp_path)]) == 2
+    assert "`make freeze`" in capsys.readouterr().err
+
+
+def test_nothing_installed_cannot_be_uninstalled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["uninstall", "--root", str(tmp_path)]) == 2
+    assert "nothing is installed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"no database", None])
+def test_what_is_no_database_stands_in_nobodys_way(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "edge.db"
+    if content is not None:
+        path.write_bytes(content)
+    assert written_schema(path) == 0
+    assert not path.exists() or path.read_bytes() == content
+
+
+def test_the_database_of_a_newer_one_is_refused_where_the_configuration_names_it(tmp_path: Path) -> None:
+    configure(tmp_path, dataSource="/data/some/edge.db")
+    assert database(tmp_path) == tmp_path / "data/some/edge.db"
+    write_schema(database(tmp_path), SCHEMA + 1)
+    with pytest.raises(RefusedError, match=rf"schema {SCHEMA + 1}\) and 1\.0 reads only up to schema {SCHEMA}"):
+        refuse_schema(tmp_path, "1.0", SCHEMA)
+    refuse_schema(tmp_path, "1.0", SCHEMA + 1)
+
+
+def test_a_configuration_that_is_broken_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    configure(tmp_path)
+    (tmp_path / CONFIG).write_text("modules: [")
+    refuse_schema(tmp_path, "1.0", SCHEMA)
+
+
+def test_purging_takes_no_folder_that_others_may_use(tmp_path: Path) -> None:
+    configure(tmp_path, dataSource="/data/edge.db")
+    for name in ("data/edge.db", "data/edge.db-wal", "data/family photos"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = belongings(tmp_path)
+    assert {tmp_path / "data/edge.db", tmp_path / "data/edge.db-wal", tmp_path / CONFIG} <= set(found)
+    folders = {tmp_path / "data", tmp_path / "etc/kubeedge", tmp_path / "var/lib", tmp_path}
+    assert not folders & set(found)
+    assert all(each.is_relative_to(tmp_path) for each in found)
