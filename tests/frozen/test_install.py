@@ -53,6 +53,19 @@ def test_what_is_installed_is_the_tree_and_is_whole(tmp_path: Path, shape: str) 
     assert "4 network plugins" in done.stdout
 
 
+@pytest.mark.parametrize(
+    "lost",
+    ["lib/pinnace/ext/frame_c*.so", "lib/libsqlite3.so.0", "lib/bin/mosquitto", "lib/libssl.so.3", "lib/pinnace/core/meta/schema/v1.sql"],
+)
+def test_a_tree_that_lacks_something_says_so(tmp_path: Path, lost: str) -> None:
+    subprocess.run(["cp", "-al", TREE, tmp_path / "tree"], check=True)
+    for each in list((tmp_path / "tree").glob(lost)):
+        each.unlink()
+    done = run(tmp_path / "tree/pinnace", "selftest")
+    assert done.returncode == 1
+    assert "FAIL" in done.stdout
+
+
 def test_upgrade_rollback_and_uninstall(tmp_path: Path) -> None:
     root = tmp_path / "root"
     current = root / "opt/pinnace/current"
