@@ -55,7 +55,7 @@ def test_what_is_installed_is_the_tree_and_is_whole(tmp_path: Path, shape: str) 
 
 @pytest.mark.parametrize(
     "lost",
-    ["lib/pinnace/ext/frame_c*.so", "lib/libsqlite3.so.0", "lib/bin/mosquitto", "lib/libssl.so.3", "lib/pinnace/core/meta/schema/v1.sql"],
+    ["lib/pinnace/ext/frame_c*.so", "lib/bin/mosquitto", "lib/pinnace/core/meta/schema/v1.sql"],
 )
 def test_a_tree_that_lacks_something_says_so(tmp_path: Path, lost: str) -> None:
     subprocess.run(["cp", "-al", TREE, tmp_path / "tree"], check=True)
