@@ -55,11 +55,13 @@ class Board:
         target.unlink(missing_ok=True)
         _run("mcopy", "-n", "-i", self._boot, f"::{name}", str(target))
 
-    def put(self, name: str, content: str) -> None:
-        """Write a file on the boot partition, as a person with a card reader does."""
-        file = self.place / "put"
-        file.write_text(content)
-        _run("mcopy", "-D", "o", "-i", self._boot, str(file), f"::{name}")
+    def put(self, name: str, content: str | Path) -> None:
+        """Write a text or copy a file to the boot partition, as a person with a card reader does."""
+        if isinstance(content, str):
+            file = self.place / "put"
+            file.write_text(content)
+            content = file
+        _run("mcopy", "-D", "o", "-i", self._boot, str(content), f"::{name}")
 
     def report(self) -> str:
         file = self.place / "report"

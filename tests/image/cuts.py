@@ -9,18 +9,15 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from image import pods
-from image.board import HOST, Board, Off
+from image.board import Board, Off
 from image.cloud import DEVICE, Cloud, is_ready, until
 from rig.kube import DEVICES
-from rig.processes import Child, free_port
 from rig.system import desired, reported, set_desired
 
 LONG = 1800.0
@@ -67,7 +64,9 @@ class Work:
             self.sure.desired = wanted
 
     async def make_pods(self) -> None:
-        """Make pods and remove the oldest."""
+        """Make pods and remove the oldest, and the one that the last cut left half made."""
+        if f"busy-{self._number}" not in self.sure.pods:
+            await pods.remove(self._cloud, f"busy-{self._number}")
         while True:
             self._number += 1
             name = f"busy-{self._number}"
@@ -88,22 +87,12 @@ class Work:
         return (await self._board.ssh("cat", "/run/pinnace-boot/slot")).strip()
 
 
-async def run(board: Board, cloud: Cloud, node: str, root: Path, *, count: int, draw: random.Random, say: Callable[[str], None]) -> None:
-    port = free_port()
-    folder = cloud.folder / "files"
-    folder.mkdir()
-    shutil.copy(root, folder)
-    serve = ["python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(folder), str(port)]
-    files = Child("files", serve, cloud.folder / "files.log", says_ready=False, port=port)
-    await files.start()
-    work = Work(board, cloud, node, f"http://{HOST}:{port}/{root.name}", draw)
-    try:
-        for number in range(1, count + 1):
-            await board.until_ssh(seconds=LONG)
-            what = await _until_the_cut(board, work, is_upgrade=number % 2 == 1, draw=draw)
-            say(f"cut {number} of {count}: {what}; {await _after(board, cloud, node, work, is_alone=number % 2 == 0)}")
-    finally:
-        await files.kill()
+async def run(board: Board, cloud: Cloud, node: str, root: str, *, count: int, draw: random.Random, say: Callable[[str], None]) -> None:
+    work = Work(board, cloud, node, root, draw)
+    for number in range(1, count + 1):
+        await board.until_ssh(seconds=LONG)
+        what = await _until_the_cut(board, work, is_upgrade=number % 2 == 1, draw=draw)
+        say(f"cut {number} of {count}: {what}; {await _after(board, cloud, node, work, is_alone=number % 2 == 0)}")
 
 
 async def _until_the_cut(board: Board, work: Work, *, is_upgrade: bool, draw: random.Random) -> str:

@@ -34,6 +34,8 @@ NODE: Final = "192.168.4.22-pi2"
 """The node that the sample Device selects."""
 RED: Final = 26
 """wiringPi's 25 in BCM numbers."""
+NEW_ROOT: Final = "/boot/firmware/new.root"
+"""The file of a root, which a person has put on the card; the emulated network would need minutes for it."""
 IMPORT: Final = "/var/lib/pinnace/import"
 LONG: Final = 900.0
 """Bound of a step: an emulated board on a busy machine is slow."""
@@ -148,10 +150,9 @@ async def too_small(image: Path, place: Path, steps: Steps) -> None:
     shutil.rmtree(place)
 
 
-async def falls_back(board: Board, cloud: Cloud, root: Path, steps: Steps) -> None:
+async def falls_back(board: Board, cloud: Cloud, steps: Steps) -> None:
     """An upgrade that never gets as far as Ready: as often as it may be tried it is cut off, then the former root is back."""
-    await board.ssh("cat >/data/new.root", given=root.read_bytes(), seconds=LONG)
-    said = await board.ssh("pinnace upgrade --no-reboot /data/new.root; rm /data/new.root", seconds=LONG)
+    said = await board.ssh("pinnace", "upgrade", "--no-reboot", NEW_ROOT, seconds=LONG)
     if "is written and compared" not in said:
         raise Off(f"pinnace upgrade said: {said}")
     steps.saw(f"pinnace upgrade: {said.splitlines()[-1]}")
@@ -184,6 +185,7 @@ async def image_test(args: argparse.Namespace) -> None:
     steps = Steps()
     figures: dict[str, Any] = {"image": image.name, "image_bytes": image.stat().st_size, "root_bytes": root.stat().st_size}
     board = Board(place / "board", image, free_port())
+    board.put(Path(NEW_ROOT).name, root)
     cloud = Cloud(place / "cloud", advertise=HOST)
     if not args.short:
         await too_small(image, place / "small", steps)
@@ -194,7 +196,7 @@ async def image_test(args: argparse.Namespace) -> None:
             await lamp(board, cloud, steps)
             await pod(board, cloud, steps)
             if not args.short:
-                await falls_back(board, cloud, root, steps)
+                await falls_back(board, cloud, steps)
                 await corrected(board, cloud, steps)
             board.cut()
             boot_id = _boot_id(await cloud.node(NODE))
@@ -205,7 +207,7 @@ async def image_test(args: argparse.Namespace) -> None:
             if args.power_cuts:
                 seed = args.seed if args.seed is not None else random.randrange(1 << 31)
                 say(f"  {args.power_cuts} power cuts, seed {seed}")
-                await cuts.run(board, cloud, NODE, root, count=args.power_cuts, draw=random.Random(seed), say=steps.saw)
+                await cuts.run(board, cloud, NODE, NEW_ROOT, count=args.power_cuts, draw=random.Random(seed), say=steps.saw)
                 figures |= {"power_cuts": args.power_cuts, "seed": seed}
             board.cut()
         if not args.short:
