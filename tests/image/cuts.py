@@ -124,6 +124,7 @@ async def _after(board: Board, cloud: Cloud, node: str, work: Work, *, is_alone:
     await board.start()
     if is_alone:
         await board.until_ssh(seconds=LONG)
+        await until(partial(_has_agent, board), bool, "the agent's socket", seconds=LONG)
         await _lamps_are(board, sure.desired, sure.asked)
         stored = json.loads(await board.ssh("pinnace", "get", "pods", "--json", seconds=300))
         there = {each["metadata"]["name"] for each in stored.get("items", stored) if isinstance(each, dict)}
@@ -157,6 +158,10 @@ async def _lamps_are(board: Board, *choices: dict[str, str]) -> None:
         await until(board.pins, lambda levels: any(each.items() <= levels.items() for each in wanted), f"pins {wanted}", seconds=600)
     except AssertionError as error:
         raise Off(f"{choices[0]} was acknowledged, but {error}") from None
+
+
+async def _has_agent(board: Board) -> bool:
+    return "yes" in await board.ssh("if test -S /run/pinnace/control.sock; then echo yes; else echo no; fi")
 
 
 def _is_other(former: str, container: str) -> bool:
