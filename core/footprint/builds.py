@@ -20,6 +20,8 @@ _MAGIC: Final = b"MEI\014\013\012\013\016"
 _ENTRY: Final = struct.Struct("!IIIIBc")
 _INSIDE: Final = ("_internal", "lib")
 """Where PyInstaller puts what is not the program."""
+_BROUGHT: Final = ("bin", "cni")
+"""Where programs of others are in it: crun, the broker, openssl, network plugins."""
 _TAIL_BYTES: Final = 8192
 _PACKAGE_DEPTH: Final = 3
 """Ours are told apart by so many names, as pinnace.core.pods; others by their first."""
@@ -27,7 +29,7 @@ _PACKAGE_DEPTH: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """`kind` is module, extension, library, program or data; `package` is what it counts for."""
+    """`kind` is module, extension, library, program, brought along or data; `package` is what it counts for."""
 
     name: str
     kind: str
@@ -105,6 +107,8 @@ def _file(name: str, size: int) -> Piece:
     if part in (Part.EXTENSIONS, Part.HOT_PATHS) or (part is Part.TLS and pure.name.startswith("_")):
         module = ".".join([*(each for each in parts[:-1] if not each.startswith(("python3", "lib-dynload"))), pure.name.partition(".")[0]])
         return Piece(module, "extension", package_of(module), size)
+    if parts[0] in _BROUGHT and len(parts) > 1:
+        return Piece("/".join(parts), "brought along", f"({parts[-1]})", size)
     if part in (Part.LIBRARIES, Part.TLS, Part.INTERPRETER):
         return Piece(pure.name, "library", f"({pure.name.partition('.so')[0]})", size)
     if len(parts) == 1:

@@ -44,6 +44,7 @@ def tree(folder: Path, *, grown: bool = False) -> Path:
         "python3.11/lib-dynload/_json.cpython-311-x86_64-linux-gnu.so": 30_000,
         "pinnace/core/pods/oci/shim/pinnace-shim": 50_000,
         "pinnace/core/meta/schema.sql": 900,
+        "bin/crun": 40_000,
     }.items():
         path = folder / "lib" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +54,8 @@ def tree(folder: Path, *, grown: bool = False) -> Path:
 
 def test_a_tree_is_told_apart_by_package_and_kind(tmp_path: Path) -> None:
     found = builds.read(tree(tmp_path / "t"))
-    assert found.files == 6
+    assert found.files == 7
+    assert found.by_kind()["brought along"] == found.by_package()["(crun)"] == 40_000
     assert (
         found.size == sum(each.size for each in found.pieces) == sum(each.stat().st_size for each in tmp_path.rglob("*") if each.is_file())
     )
