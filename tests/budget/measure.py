@@ -164,10 +164,10 @@ def main() -> int:
             missing[name] = f"a day is not to be told from {args.seconds:g} s; give --seconds {LEAST_SECONDS:g} or more"
             del figures[name]
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    for each in limits.load(BUDGET):
-        if each.name in ("connected", "ready") and figures[each.name] > each.most and load > BUSY * cores:
-            missing[each.name] = (
-                f"{figures.pop(each.name):.2f} {each.unit}, but the machine does too much else (load {load:.1f} on {cores} cores)"
+    for limit in limits.load(BUDGET):
+        if limit.name in ("connected", "ready") and figures[limit.name] > limit.most and load > BUSY * cores:
+            missing[limit.name] = (
+                f"{figures.pop(limit.name):.2f} {limit.unit}, but the machine does too much else (load {load:.1f} on {cores} cores)"
             )
     verdicts = list(limits.judge(limits.load(BUDGET), figures, missing))
     for each in verdicts:
