@@ -9,7 +9,6 @@ import subprocess
 import tomllib
 from collections.abc import Sequence
 from email.message import EmailMessage
-from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,16 @@ def git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
+def _project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]  # type: ignore[no-any-return]
+
+
 def release(target: Target, *, profile: bool) -> dict[str, Any]:
     """What the tree says of itself; `schema` is the newest of the database that it reads, `epoch` the commit's time."""
     from pinnace.core.meta.database import SCHEMA
 
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     return {
-        "version": version,
+        "version": _project()["version"],
         "arch": target.arch,
         "schema": SCHEMA,
         "commit": git("rev-parse", "HEAD") or "unknown",
@@ -92,7 +94,10 @@ def _metadata(site: Path, version: str) -> None:
     facts = EmailMessage()
     facts["Metadata-Version"], facts["Name"], facts["Version"] = "2.1", "pinnace", version
     (folder / "METADATA").write_text(str(facts))
-    (folder / "entry_points.txt").write_text(distribution("pinnace").read_text("entry_points.txt") or "")
+    commands = _project()["entry-points"]["pinnace.commands"]
+    (folder / "entry_points.txt").write_text(
+        "".join(["[pinnace.commands]\n", *(f"{name} = {module}\n" for name, module in commands.items())])
+    )
 
 
 def freeze(target: Target, work: Path, *, profile: bool) -> Path:
