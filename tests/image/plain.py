@@ -21,7 +21,8 @@ exec switch_root /root /usr/lib/systemd/systemd
 
 
 async def start(board: Board, built: Path, place: Path) -> float:
-    """Boot it to its log-in prompt; seconds since power-on. `built` has the packages' roots and the image's initramfs."""
+    """Boot it until systemd has reached multi-user.target; seconds since power-on. `built` has the packages' roots, the board the image's
+    initramfs."""
     root = place / "root"
     root.mkdir(parents=True)
     _run("tar", "-C", str(root), "-xf", str(built / "system.tar"), "--exclude=./dev/*")
@@ -39,7 +40,7 @@ async def start(board: Board, built: Path, place: Path) -> float:
     subprocess.run(f"find . | cpio -o -H newc --quiet | gzip >'{packed}'", shell=True, cwd=tree, check=True)
     board.start_other("console=ttyAMA0,115200 cma=64M systemd.watchdog_device=/dev/none", packed, card)
     try:
-        return await board.hears(r"plain login:", seconds=900)
+        return await board.hears(r"Reached target \S*multi-user", seconds=900)
     finally:
         board.cut()
         shutil.rmtree(place)

@@ -215,7 +215,7 @@ async def image_test(args: argparse.Namespace) -> None:
             ratio = figures["start_to_ready_seconds"] / figures["debian_start_seconds"]
             first = figures["first_start_to_ready_seconds"] / figures["debian_start_seconds"]
             steps.saw(
-                f"plain Debian on the same board: {figures['debian_start_seconds']:.1f} s to its log-in prompt; "
+                f"plain Debian on the same board: {figures['debian_start_seconds']:.1f} s to multi-user.target; "
                 f"power-on to Ready takes {ratio:.2f} times that, the first time {first:.2f}"
             )
     finally:
