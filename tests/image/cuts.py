@@ -96,7 +96,7 @@ async def run(board: Board, cloud: Cloud, node: str, root: str, *, count: int, d
 
 
 async def _until_the_cut(board: Board, work: Work, *, is_upgrade: bool, draw: random.Random) -> str:
-    seconds = draw.uniform(1.0, 90.0 if is_upgrade else 25.0)
+    seconds = draw.uniform(1.0, 75.0 if is_upgrade else 20.0)
     jobs = [asyncio.create_task(work.twins()), asyncio.create_task(work.make_pods())]
     if is_upgrade:
         jobs.append(asyncio.create_task(work.upgrade()))
