@@ -35,5 +35,6 @@ def report(figures: Any, path: Path | None) -> int:
     text = json.dumps(figures, indent=2) + "\n"
     sys.stdout.write(text)
     if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return 0
