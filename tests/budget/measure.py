@@ -1,8 +1,9 @@
 """Measures a frozen edge against packaging/budget.toml: `make budget`. Exit 1 when anything is beyond its limit.
 
 Sizes are looked up, imports counted by the tree itself; for the rest the tree runs as a node of a whole system on loopback, with a broker
-of its own and a pod. By default shortly: some starts, a hundred seconds of warm-up, in which the store's first snapshot is written, five
-minutes of looking, which is how often a node that nothing happens to tells its status. The figures of docs/footprint.md were taken with --warm-up 300 --seconds 600 --runs 3.
+of its own and a pod. By default shortly: some starts, a hundred seconds of warm-up, in which the store's first snapshot is written, and
+five minutes of looking, which is how often a node that nothing happens to tells its status. The figures of docs/footprint.md were taken
+with --warm-up 300 --seconds 600 --runs 3.
 """
 
 from __future__ import annotations
