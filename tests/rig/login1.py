@@ -38,12 +38,18 @@ async def message_bus(folder: Path) -> AsyncIterator[Path]:
     daemon = subprocess.Popen(["dbus-daemon", "--nofork", "--nopidfile", f"--config-file={folder / 'bus.conf'}"])
     try:
         async with asyncio.timeout(20):
-            while not path.exists():
+            while not _listens(path):
                 await asyncio.sleep(0.01)
         yield path
     finally:
         daemon.terminate()
         daemon.wait()
+
+
+def _listens(path: Path) -> bool:
+    """Whether somebody is there: a socket has its name before it takes callers."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        return caller.connect_ex(str(path)) == 0
 
 
 class Peer:
