@@ -107,7 +107,7 @@ def test_up_status_kubectl_down(tmp_path: Path) -> None:
     assert (stopped.returncode, "nothing runs" in stopped.stdout) == (1, True)
 
     with up(folder, "--advertise", "127.0.0.1") as terminal:
-        join = terminal.until(r"^  pinnace join --cloudcore-ipport 127\.0\.0\.1:(\d+) --certport (\d+) --token \S+$")
+        join = terminal.until(r"^  pinnace join --cloudcore-ipport 127\.0\.0\.1:(\d+) --certport (\d+)(?: --tunnelport \d+)? --token \S+$")
         terminal.until("red +desired OFF .* reported OFF")
 
         second = pinnace("up", "--dir", str(folder))
