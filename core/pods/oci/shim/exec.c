@@ -22,7 +22,9 @@ static struct {
     bool waits_for_stdin;
 } me = {.input = -1, .output = -1, .errors = -1};
 
+/* crun ends with us, even while kill_tree has it stopped: what waits for it in the container's pid namespace could never end. */
 static bool private_mounts(const struct options *o) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     return enter_mounts() && chdir(o->run) == 0;
 }
 
@@ -101,6 +103,7 @@ static bool relay(const struct options *o, pid_t *crun, int signals, int *status
             {.fd = me.errors, .events = POLLIN},
             {.fd = me.waits_for_stdin ? me.input : -1, .events = POLLOUT},
         };
+        bool had_ended = ended; /* only what poll says after the end is known tells that nothing more is coming */
         if (poll(polls, 5, ended ? 100 : -1) < 0 && errno != EINTR) return false;
         struct signalfd_siginfo seen;
         while (read(signals, &seen, sizeof seen) == (ssize_t)sizeof seen) continue;
@@ -129,7 +132,7 @@ static bool relay(const struct options *o, pid_t *crun, int signals, int *status
             if (me.waits_for_stdin && (polls[0].revents & POLLHUP)) return false;
         }
         /* A child left in the background may hold the streams; the command's own end is what counts. */
-        if (ended && ((me.output < 0 && me.errors < 0) || !got)) return true;
+        if (ended && ((me.output < 0 && me.errors < 0) || (had_ended && !got))) return true;
     }
 }
 

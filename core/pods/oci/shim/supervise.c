@@ -262,6 +262,7 @@ static int wait_for_end(const struct options *o, int signals) {
         polls[2] = (struct pollfd){.fd = me.output, .events = (short)(POLLIN | (stdin_wanted && o->tty ? POLLOUT : 0))};
         polls[3] = (struct pollfd){.fd = me.errors, .events = POLLIN};
         polls[4] = (struct pollfd){.fd = stdin_wanted && !o->tty ? me.input : -1, .events = POLLOUT};
+        bool had_ended = ended; /* only what poll says after the end is known tells that nothing more is coming */
         if (poll(polls, FIRST + CLIENTS, ended ? 200 : -1) < 0 && errno != EINTR) usleep(200000); /* no memory; the container goes on */
         struct signalfd_siginfo seen;
         while (read(signals, &seen, sizeof seen) == (ssize_t)sizeof seen) continue;
@@ -290,7 +291,7 @@ static int wait_for_end(const struct options *o, int signals) {
             }
         }
         /* The streams end with the last process; one that outlived the container (it left the cgroup) is not waited for. */
-        if (ended && ((me.output < 0 && me.errors < 0) || !got)) break;
+        if (ended && ((me.output < 0 && me.errors < 0) || (had_ended && !got))) break;
         for (int i = 0; i < CLIENTS; i++) {
             struct client *c = &clients[i];
             if (c->fd < 0) continue;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import functools
 import json
 import os
@@ -15,7 +16,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from contract.runtime.pods import TestPod, until
@@ -245,6 +248,85 @@ async def test_ten_pods_at_once(runtime: OciRuntime, home: OciHome, tmp_path: Pa
 
         for each in pods:
             remove_cgroups(each.cgroup)
+
+
+class Traced:
+    """A process that is held at its next read(2), by ptrace(2); one thread does it all."""
+
+    SEIZE, INTERRUPT, SYSCALL, DETACH, SYSCALL_INFO, TRACE_SYSCALLS = 0x4206, 0x4207, 24, 17, 0x420E, 1
+    READ: ClassVar = {"x86_64": 0, "aarch64": 63}
+
+    def __init__(self, pid: int) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._pid = pid
+        self._ask(self.SEIZE, data=self.TRACE_SYSCALLS)
+        self._ask(self.INTERRUPT)
+        os.waitpid(pid, 0)
+
+    def _ask(self, request: int, address: int = 0, data: int = 0) -> None:
+        if self._libc.ptrace(request, self._pid, ctypes.c_void_p(address), ctypes.c_void_p(data)) < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+    def until_read(self) -> None:
+        said = ctypes.create_string_buffer(128)
+        for _ in range(20):
+            self._ask(self.SYSCALL)
+            os.waitpid(self._pid, 0)
+            self._ask(self.SYSCALL_INFO, 128, ctypes.addressof(said))
+            is_entry, number = said.raw[0] == 1, int.from_bytes(said.raw[24:32], sys.byteorder)
+            if is_entry and number == self.READ[os.uname().machine]:
+                return
+        raise AssertionError("it reads nothing")
+
+    def release(self) -> None:
+        self._ask(self.DETACH)
+
+
+async def test_last_words_are_kept_when_the_end_comes_between_looking_and_asking(pod: TestPod, home: OciHome) -> None:
+    container_id = await pod.shell("while [ ! -e /tmp/go ]; do sleep 0.01; done; echo last; exit 3")
+    container, shim = container_pid(home, container_id), home.shims()[container_id]
+    traced = Traced(shim)
+    try:
+        os.kill(shim, signal.SIGCHLD)  # as any orphan's end does: it looked, saw no output, and goes on to ask who ended
+        traced.until_read()
+        Path(f"/proc/{container}/root/tmp/go").touch()
+        while files.start_time(container):
+            time.sleep(0.01)  # not the loop's: whoever traces is one thread
+    finally:
+        traced.release()
+    ended = await pod.ended(container_id)
+    assert (ended.exit_code, pod.said(ended)) == (3, "last\n")
+
+
+async def test_an_exec_whose_shim_is_killed_leaves_no_crun_behind(pod: TestPod, runtime: OciRuntime, home: OciHome) -> None:
+    container_id = await pod.shell("sleep 1000")
+    execs = home.settings.run_dir / "oci/exec"
+
+    def of_execs(program: str) -> list[int]:
+        found = []
+        for each in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (each / "cmdline").read_bytes()
+                if str(execs).encode() in words and words.split(b"\0")[0].endswith(program.encode()) and files.start_time(int(each.name)):
+                    found.append(int(each.name))
+        return found
+
+    async def begun() -> bool:
+        return bool(of_execs("crun"))
+
+    async def over() -> bool:
+        return not of_execs("crun")
+
+    asking = asyncio.create_task(runtime.exec_sync(container_id, ("/bin/sleep", "1000"), 60))
+    await until(begun, what="crun exec runs")
+    for each in of_execs("crun"):
+        os.kill(each, signal.SIGSTOP)  # as its shim does before it kills
+    for each in of_execs("pinnace-shim"):
+        os.kill(each, signal.SIGKILL)
+    await until(over, what="crun ends with its shim")
+    await asyncio.gather(asking, return_exceptions=True)
+    await pod.runtime.stop_container(container_id, 0)
+    assert (await pod.ended(container_id)).exit_code == 137
 
 
 async def _patiently_connected(path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
