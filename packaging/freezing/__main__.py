@@ -108,12 +108,12 @@ def freeze(target: Target, work: Path, *, profile: bool) -> Path:
     say(f"PyInstaller for {target.arch}{', emulated: this takes some minutes' if target.is_emulated else ''}")
     steady = {
         "PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": str(told["epoch"]), "PYTHONPATH": "/build/site", "PYTHONDONTWRITEBYTECODE": "1",
-        "PYINSTALLER_CONFIG_DIR": "/build/making/cache", "PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/build/making", "LC_ALL": "C.UTF-8",
+        "PYINSTALLER_CONFIG_DIR": "/build/tmp/cache", "PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/build/tmp", "LC_ALL": "C.UTF-8",
     }  # fmt: skip
-    (work / "making").mkdir()
+    (work / "tmp").mkdir()
     enter = ["unshare", "--mount", "--pid", "--fork", "--propagation", "private", "sh", ROOT / "packaging/freezing/inside.sh", root, work]
     assignments = [f"{name}={value}" for name, value in steady.items()]
-    tool = ["python3", "-m", "PyInstaller", "--noconfirm", "--log-level", "INFO", "--workpath", "/build/making", "--distpath", "/build/dist"]
+    tool = ["python3", "-m", "PyInstaller", "--noconfirm", "--log-level", "INFO", "--workpath", "/build/tmp", "--distpath", "/build/dist"]
     call([*enter, "env", "-i", *assignments, *tool, "/build/edge.spec"], log=log)
     made = work / "dist"
     one_file = made / f"pinnace-{told['version']}-{target.arch}"
