@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Final
 
 from pinnace.core.base.bundle import PREFIX
 from pinnace.core.base.errors import PinnaceError
+from pinnace.core.base.files import write_whole
 from pinnace.core.install.build import Build
 
 EDGE: Final = "pinnace-edge.service"
@@ -51,17 +51,14 @@ class Machine:
         configuration = self._root / _BROKER_CONFIGURATION
         if not configuration.exists():
             configuration.parent.mkdir(parents=True, exist_ok=True)
-            fresh = configuration.with_name(".mosquitto.conf.new")
-            shutil.copyfile(build.file("lib/systemd/mosquitto.conf"), fresh)
-            fresh.chmod(0o644)
-            fresh.replace(configuration)
+            write_whole(configuration, build.file("lib/systemd/mosquitto.conf").read_bytes(), is_durable=True, mode=0o644)
         for unit in (BROKER, EDGE):
             place = self._root / _UNITS / unit
-            is_new = not os.path.lexists(place)
+            if not os.path.lexists(place) and not (unit == BROKER and self.has_own_broker):
+                # Before the unit itself: cut in between, the next run still finds a unit that was never there.
+                self._link(self._root / _WANTED / unit, Path("/") / _UNITS / unit)
             if not self._link(place, PREFIX / "current/lib/systemd" / unit):
                 said.append(f"{place} is not ours and stays as it is")
-            elif is_new and not (unit == BROKER and self.has_own_broker):
-                self._link(self._root / _WANTED / unit, Path("/") / _UNITS / unit)
         if self.has_own_broker and not self.starts_broker:
             said.append("the distribution's mosquitto is used; ours does not start")
         if not self._link(self._root / _COMMAND, PREFIX / "current/pinnace"):
@@ -100,7 +97,11 @@ class Machine:
 
     @staticmethod
     def _is_ours(place: Path) -> bool:
-        return place.is_symlink() and (str(place.readlink()).startswith(f"{PREFIX}/") or place.name == place.readlink().name)
+        """A link into a version, or from what is wanted to our unit; one of the same name to elsewhere is a person's."""
+        if not place.is_symlink():
+            return False
+        target = place.readlink()
+        return target.is_relative_to(PREFIX) or target == Path("/") / _UNITS / place.name
 
     def _link(self, place: Path, target: Path) -> bool:
         """A symbolic link, in one step; False when something else is there."""

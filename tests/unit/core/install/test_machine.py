@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,43 @@ def test_what_a_person_made_stays(tmp_path: Path, build: Build) -> None:
     machine.tear_down()
     for path in (UNITS / EDGE, Path("usr/local/bin/pinnace"), Path("etc/pinnace/mosquitto.conf")):
         assert (root / path).read_text() == "mine"
+
+
+def test_a_link_of_a_persons_stays_whatever_its_name_is(tmp_path: Path, build: Build) -> None:
+    """A checkout's command, a unit kept elsewhere: named as ours are."""
+    machine, theirs = Machine(tmp_path), {Path("usr/local/bin/pinnace"): "/srv/checkout/.venv/bin/pinnace", UNITS / EDGE: f"/srv/{EDGE}"}
+    for path, target in theirs.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).symlink_to(target)
+    assert len(machine.set_up(build)) == 2
+    machine.tear_down()
+    assert {path: str((tmp_path / path).readlink()) for path in theirs} == theirs
+
+
+def test_cut_anywhere_both_units_start_with_the_machine_after_the_next_run(
+    tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Cut(BaseException):
+        pass
+
+    for cut in range(1, 20):
+        root, left = tmp_path / str(cut), [cut]
+        real = Path.replace
+
+        def counted(self: Path, target: Path, left: list[int] = left, real: Callable[[Path, Path], Path] = real) -> Path:
+            left[0] -= 1
+            if left[0] == 0:
+                raise Cut
+            return real(self, target)
+
+        with monkeypatch.context() as patch, contextlib.suppress(Cut):
+            patch.setattr(Path, "replace", counted)
+            Machine(root).set_up(build)
+        Machine(root).set_up(build)
+        assert all((root / WANTED / unit).is_symlink() and (root / UNITS / unit).is_symlink() for unit in (EDGE, BROKER)), f"step {cut}"
+        if left[0] > 0:
+            break
+    assert cut > 4
 
 
 def test_a_unit_that_was_switched_off_stays_off(tmp_path: Path, build: Build) -> None:
