@@ -16,7 +16,6 @@ from pinnace.core.base.errors import ConfigError
 
 NAME: Final = "lib/manifest"
 """Where it stands in a tree; the one file that it does not list."""
-_CHUNK: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,11 +65,13 @@ class Versions:
             raise ConfigError(f"{self.folder}: cannot be written: {error.strerror}; run as root, or give --root") from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
         except BlockingIOError as error:
+            os.close(handle)
             raise RefusedError("another `pinnace install` or `uninstall` is at work; wait until it has ended") from error
+        try:
+            yield
         except OSError as error:
-            raise PinnaceError(f"{error.filename or self.folder}: {error.strerror}; what was in use is still in use") from error
+            raise PinnaceError(f"{error.filename or self.folder}: {error.strerror}; mend that, then do this again") from error
         finally:
             os.close(handle)
 
@@ -115,10 +117,10 @@ class Versions:
 
     def remove(self) -> None:
         """All versions; the one in use last."""
-        names = [*(each for each in self.names() if each != self.current), self.current]
+        names = sorted(self.names(), key=lambda each: each == self.current)
         (self.folder / "previous").unlink(missing_ok=True)
         (self.folder / "current").unlink(missing_ok=True)
-        for each in filter(None, names):
+        for each in names:
             shutil.rmtree(self.folder / each)
         self._sweep()
         (self.folder / ".lock").unlink(missing_ok=True)
@@ -130,7 +132,7 @@ class Versions:
             name = str((self.folder / link).readlink())
         except OSError:
             return ""
-        return name if (self.folder / name).is_dir() else ""
+        return name if name in self.names() else ""  # a person may have pointed it anywhere
 
     def _point(self, link: str, name: str) -> None:
         fresh = self.folder / f"{_UNNAMED}{link}"
@@ -192,11 +194,12 @@ def _place(build: Build, entry: Entry, path: Path) -> None:
 
 
 def _replace(build: Build, entry: Entry, tree: Path) -> None:
-    fresh = tree / f"{_UNNAMED}{os.getpid()}"
-    fresh.unlink(missing_ok=True)
+    fresh, place = tree.with_name(f"{_UNNAMED}{os.getpid()}"), tree / entry.path
     _place(build, entry, fresh)
-    (tree / entry.path).parent.mkdir(parents=True, exist_ok=True)
-    fresh.replace(tree / entry.path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    fresh.replace(place)
 
 
 def _write(path: Path, text: str) -> None:

@@ -98,6 +98,7 @@ def test_what_is_damaged_is_repaired_file_by_file(versions: Versions, make: Make
     untouched = (tree / "lib/some").stat().st_ino
     (tree / "pinnace").write_text("half")
     (tree / "lib/link").unlink()
+    (tree / "lib/link/deep").mkdir(parents=True)
     install(versions, build)
     assert all(each.is_intact(tree) for each in build.manifest)
     assert (tree / "lib/some").stat().st_ino == untouched
@@ -175,6 +176,37 @@ def test_cut_anywhere_it_is_the_old_or_the_new_one(versions: Versions, make: Mak
 def test_one_at_a_time(versions: Versions) -> None:
     with versions.locked(), pytest.raises(RefusedError, match="another"), Versions(versions.root).locked():
         pass
+
+
+def test_what_a_repair_was_cut_in_is_swept_up(versions: Versions, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = make("1.0")
+    install(versions, build)
+    (versions.folder / "1.0/pinnace").write_text("half")
+
+    def cut(*_: object) -> None:
+        raise Cut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", cut)
+        patch.setattr(os, "getpid", lambda: 1)
+        with pytest.raises(Cut):
+            install(versions, build)
+    install(versions, build)
+    assert Manifest.of(versions.folder / "1.0") == build.manifest, "and nothing beside it"
+    assert sorted(each.name for each in versions.folder.iterdir()) == [".lock", "1.0", "current"]
+
+
+def test_what_current_was_pointed_at_elsewhere_is_not_removed(versions: Versions, make: Make, tmp_path: Path) -> None:
+    install(versions, make("1.0"))
+    theirs = tmp_path / "checkout"
+    theirs.mkdir()
+    (versions.folder / "current").unlink()
+    (versions.folder / "current").symlink_to(theirs)
+    assert versions.current == ""
+    with versions.locked():
+        versions.remove()
+    assert theirs.is_dir()
+    assert not versions.folder.exists()
 
 
 def test_removing_takes_all_of_it(versions: Versions, make: Make) -> None:
