@@ -74,7 +74,7 @@ def _locked(database: Path) -> Iterator[None]:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RefusedError("the edge is running; stop it first (systemctl stop edgecore, or end pinnace edgecore)") from error
+            raise RefusedError("the edge is running; stop it first (systemctl stop pinnace-edge, or end pinnace edgecore)") from error
         yield
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 from pinnace.core.base.cli import command_line
 from pinnace.core.base.errors import ConfigError, PinnaceError
 from pinnace.core.commands.install import CONFIG
+from pinnace.core.pods.material import trees
 
 SUMMARY = "take Pinnace off this machine"
 
@@ -42,10 +42,11 @@ def run(args: argparse.Namespace) -> int:
             machine.stop()
         if args.root == Path("/") and os.geteuid() == 0 and (args.root / CONFIG).exists():
             _reset("--force" if args.purge else "--pods-only")
+        # While there is still a program to do it again with, should it be cut here.
+        if problems := list(filter(None, map(_remove, goners))):
+            raise PinnaceError(f"not all is gone: {'; '.join(problems)}; see what holds it, then do this again")
         machine.tear_down()
         versions.remove()
-    for each in goners:
-        _remove(each)
     print("Pinnace is uninstalled" + ("" if args.purge else "; configuration and data stay (/etc/kubeedge, /etc/pinnace, /var/lib)"))
     return 0
 
@@ -67,15 +68,20 @@ def belongings(root: Path) -> list[Path]:
     return [*places, *(root / each for each in broker), root / "etc/pinnace"]
 
 
-def _remove(place: Path) -> None:
-    """A file with the folders above it that are empty then, or a folder with what is in it."""
-    if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place, ignore_errors=True)
-        return
-    place.unlink(missing_ok=True)
+def _remove(place: Path) -> str:
+    """A file with the folders above it that are empty then, or a folder with what is in it; what stays, and why. Nothing that is mounted
+    in a folder is touched: it is a volume, or somebody else's."""
+    try:
+        if place.is_dir() and not place.is_symlink():
+            trees.remove(place)
+            return ""
+        place.unlink(missing_ok=True)
+    except OSError as error:
+        return f"{place}: {error.filename or ''} {error.strerror}"
     with contextlib.suppress(OSError):
         place.parent.rmdir()
         place.parent.parent.rmdir()
+    return ""
 
 
 def _agreed() -> bool:

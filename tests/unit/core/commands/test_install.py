@@ -14,6 +14,7 @@ from pinnace.core.base.errors import RefusedError
 from pinnace.core.commands.install import CONFIG, database, refuse_schema
 from pinnace.core.commands.uninstall import belongings
 from pinnace.core.meta.database import SCHEMA, written_schema
+from pinnace.core.pods.material.mounts import Mounts
 
 
 def configure(root: Path, **database_settings: str) -> None:
@@ -27,6 +28,28 @@ def write_schema(path: Path, version: int) -> None:
         connection.execute("CREATE TABLE migrations (version INTEGER PRIMARY KEY, applied INTEGER NOT NULL)")
         connection.execute("INSERT INTO migrations VALUES (?, 0)", (version,))
         connection.commit()
+
+
+@pytest.mark.root
+def test_purging_touches_nothing_that_is_mounted_and_is_done_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A volume on a server, that nothing has unmounted since its configuration is gone."""
+    volume = tmp_path / "var/lib/kubelet/pods/uid/volumes/kubernetes.io~nfs/photos"
+    for each in (volume, tmp_path / "opt/pinnace", tmp_path / "var/lib/pinnace/images"):
+        each.mkdir(parents=True)
+    mounts, purge = Mounts(), ["uninstall", "--root", str(tmp_path), "--purge", "--force"]
+    mounts.tmpfs(volume)
+    try:
+        (volume / "1.jpg").touch()
+        assert cli.main(purge) == 1
+        assert "something is mounted there" in capsys.readouterr().err
+        assert (volume / "1.jpg").exists()
+        assert not (tmp_path / "var/lib/pinnace").exists()
+        assert (tmp_path / "opt/pinnace").exists(), "to do it again with"
+    finally:
+        mounts.unmount(volume)
+    assert cli.main(purge) == 0
+    assert not (tmp_path / "var/lib/kubelet").exists()
+    assert not (tmp_path / "opt/pinnace").exists()
 
 
 def test_a_checkout_cannot_be_installed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
