@@ -60,12 +60,18 @@ def _power(facts: BoardFacts) -> Finding:
 
 def _temperature(facts: BoardFacts) -> Finding:
     word = facts.throttled or 0
+    is_slowed, was_slowed = _by_heat(word), _by_heat(word >> SINCE_START)
     zone, degrees = max(facts.temperatures.items(), key=lambda pair: pair[1], default=("", float("nan")))
     shown = f"{degrees:.0f} °C ({zone})" if zone else "there is no sensor"
     cooler = "watch -n 2 cat /sys/class/thermal/thermal_zone*/temp  # while a heat sink or fan is tried"
-    if degrees >= HOT_DEGREES or word & (THROTTLED | TOO_WARM):
+    if degrees >= HOT_DEGREES or is_slowed:
         return Finding("temperature", Level.ERROR, f"{shown}: the processor is slowed down, it needs cooling", cooler)
-    if degrees >= WARM_DEGREES or word & (THROTTLED | TOO_WARM | CAPPED) << SINCE_START:
+    if degrees >= WARM_DEGREES or was_slowed:
         past = "" if degrees >= WARM_DEGREES else ", and it was slowed down since it started"
         return Finding("temperature", Level.WARNING, f"{shown}{past}: it works better with cooling", cooler)
     return Finding("temperature", Level.OK, shown)
+
+
+def _by_heat(word: int) -> bool:
+    """Too low a voltage slows the processor down, too: then no cooling helps."""
+    return bool(word & TOO_WARM or (word & (CAPPED | THROTTLED) and not word & UNDER_VOLTAGE))

@@ -41,6 +41,7 @@ class CertificateFacts:
 
 
 def read(subject: Subject) -> CertificateFacts:
+    """Raises PermissionError where only root may look, ConfigError without openssl: neither is the certificate's fault."""
     hub = subject.settings.modules.edge_hub
     files = [hub.tls_cert_file, hub.tls_private_key_file, hub.tls_ca_file]
     missing = [str(each) for each in files if not subject.path(each).exists()]
@@ -53,7 +54,9 @@ def read(subject: Subject) -> CertificateFacts:
     mode = stat.S_IMODE(key.stat().st_mode)
     try:
         facts = asyncio.run(openssl.look(certificate.read_bytes()))
-    except (OSError, ValueError, ConfigError) as error:
+    except PermissionError:
+        raise
+    except (OSError, ValueError) as error:
         return CertificateFacts(*given, key_mode=mode, problem=f"{names[0]} cannot be read: {getattr(error, 'strerror', None) or error}")
     return CertificateFacts(
         *given,
@@ -70,7 +73,10 @@ def _pair_problem(certificate: Path, key: Path) -> str:
     import ssl
 
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key)
+        with key.open("rb"):  # what OpenSSL may not read it calls damaged
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key)
+    except PermissionError:
+        raise
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         return str(error)
     return ""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+from pinnace.core.base.errors import PinnaceError
 from pinnace.core.doctor import agent, board, certificates, clock, cloud, kernel, ports, runtime, storage
 from pinnace.core.doctor.finding import Finding, Level
 from pinnace.core.doctor.subject import Subject
@@ -32,5 +33,7 @@ def examine(subject: Subject, matters: Iterable[str] = MATTERS) -> Iterator[Find
     for name in matters:
         try:
             yield from MATTERS[name](subject)
-        except (OSError, ValueError) as error:
+        except PermissionError:
+            yield Finding(name, Level.UNKNOWN, "only root may look at it", "sudo pinnace doctor")
+        except (OSError, ValueError, PinnaceError) as error:
             yield Finding(name, Level.UNKNOWN, f"could not be looked at: {error}")

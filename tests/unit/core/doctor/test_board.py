@@ -18,8 +18,10 @@ THROTTLED = "/sys/devices/platform/soc/soc:firmware/get_throttled"
     ("word", "degrees", "power", "temperature"),
     [
         ("0", "48000", Level.OK, Level.OK),
-        ("50005", "60000", Level.ERROR, Level.ERROR),
-        ("50000", "60000", Level.WARNING, Level.WARNING),
+        ("50005", "60000", Level.ERROR, Level.OK),  # slowed down, by the voltage
+        ("50000", "60000", Level.WARNING, Level.OK),
+        ("40004", "60000", Level.OK, Level.ERROR),
+        ("60000", "60000", Level.OK, Level.WARNING),
         ("0x10000", "48000", Level.WARNING, Level.OK),
         ("80008", "82000", Level.OK, Level.ERROR),
         ("0", "76500", Level.OK, Level.WARNING),
