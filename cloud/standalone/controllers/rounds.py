@@ -20,7 +20,7 @@ LAST_RETRY_SECONDS = 30.0
 
 class Rounds(Generic[K]):
     """Any number of touches of a key that waits make one round. `reconcile` reads the newest state itself, and may return after how many
-    seconds it wants to look again. One that is refused comes again, later each time."""
+    seconds it wants to look again. One that fails comes again, later each time, and holds up no other."""
 
     def __init__(self, name: str, reconcile: Callable[[K], Awaitable[float | None]]) -> None:
         self._name = name
@@ -36,27 +36,37 @@ class Rounds(Generic[K]):
         self._wake.set()
 
     async def run(self) -> None:
+        """For ever, or until a round fails with what is no answer of the API; run again, it goes on with the next key."""
         while True:
-            await self._wake.wait()
-            self._wake.clear()
             while self._due:
                 key, _ = self._due.popitem(last=False)
                 await self._round(key)
+            self._wake.clear()
+            await self._wake.wait()
 
     async def _round(self, key: K) -> None:
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
-        again: float | None
+        again: float | None = None
         try:
             again = await self._reconcile(key)
             self._delays.pop(key, None)
         except ApiError as error:
-            again = self._delays[key] = min(LAST_RETRY_SECONDS, 2 * self._delays.get(key, FIRST_RETRY_SECONDS / 2))
+            again = self._delay(key)
             if error.code not in {404, 409}:
                 logger.warning("api.%s.failed key=%s retry_in=%.2fs error=%s", self._name, key, again, error.message)
-        if again is not None and key not in self._due:
-            self._timers[key] = asyncio.get_running_loop().call_later(max(0.0, again), self._timed, key)
+        except Exception:
+            again = self._delay(key)
+            raise
+        finally:
+            if again is not None and key not in self._due:
+                self._timers[key] = asyncio.get_running_loop().call_later(max(0.0, again), self._timed, key)
+
+    def _delay(self, key: K) -> float:
+        """Seconds until a key that failed once more comes again."""
+        self._delays[key] = min(LAST_RETRY_SECONDS, 2 * self._delays.get(key, FIRST_RETRY_SECONDS / 2))
+        return self._delays[key]
 
     def _timed(self, key: K) -> None:
         self._timers.pop(key, None)

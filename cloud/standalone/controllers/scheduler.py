@@ -41,14 +41,15 @@ class Scheduler:
         objects.state.subscribe_all(self._changed)
 
     async def run(self) -> None:
+        """For ever, or until a look fails with what is no answer of the API; run again, it goes on with the next pod."""
         while True:
-            await self._wake.wait()
-            self._wake.clear()
             while self._due:
                 key = min(self._due, key=lambda each: self._due[each])
                 del self._due[key]
                 await self._look(key)
                 await asyncio.sleep(0)
+            self._wake.clear()
+            await self._wake.wait()
 
     def _changed(self, table: Table, change: Change) -> None:
         item = change.item
