@@ -22,7 +22,7 @@ from pinnace.cloud.hub.settings import CloudHubSettings
 from pinnace.cloud.hub.tls import Gated, TlsGate, peer_of
 from pinnace.cloud.hub.vault import Vault
 from pinnace.cloud.kube.resources import NODES
-from pinnace.cloud.ports import KubeApi
+from pinnace.cloud.ports import KubeApi, Object
 from pinnace.core.base.aio.clock import Clock, LoopClock
 from pinnace.core.base.contract import wireversion
 from pinnace.core.base.contract.keys import NODE_COMMON_NAME, NODE_NAME
@@ -109,16 +109,11 @@ class Bootstrap:
         if not NODE_NAME.fullmatch(name):
             return web.Response(status=404, text="Node not found")
         try:
-            found = await self._kube.get(NODES, name)
-        except RemoteError as error:
-            if error.code == 404:
-                return web.Response(status=404, text="Node not found")
-            logger.warning("hub.bootstrap.node_lookup_failed node=%s error=%s", name, error)
-            return web.Response(status=500, text="Failed to query node information")
+            found = await self._known(name)
         except PinnaceError as error:
             logger.warning("hub.bootstrap.node_lookup_failed node=%s error=%s", name, error)
             return web.Response(status=500, text="Failed to query node information")
-        if is_lost(found, request.headers.get(wireversion.MACHINE, "")):
+        if found is None or may_take_name(found, request.headers.get(wireversion.MACHINE, "")):
             return web.Response(status=404, text="Node not found")
         return web.Response(text="Node founded")
 
@@ -132,7 +127,12 @@ class Bootstrap:
         except RefusedError as error:
             return self._refuse(request, node, 401, str(error))
         machine = request.headers.get(wireversion.MACHINE, "")
-        if machine and await self._lives_elsewhere(node, machine):
+        try:
+            found = await self._known(node) if machine else None
+        except PinnaceError as error:
+            logger.warning("hub.bootstrap.node_lookup_failed node=%s error=%s", node, error)
+            return web.Response(status=503, text=f"the Kubernetes API cannot be asked about node {node} now; try again in a minute")
+        if found is not None and not may_take_name(found, machine):
             why = f"{node} is Ready on another machine; choose another name, or switch that one off: then this one takes its place"
             return self._refuse(request, node, 409, why)
         try:
@@ -142,12 +142,14 @@ class Bootstrap:
         logger.info("hub.bootstrap.certificate_issued node=%s peer=%s", node, peer_of(request.transport))
         return _der(certificate)
 
-    async def _lives_elsewhere(self, node: str, machine: str) -> bool:
-        """An API that does not answer is no permission."""
+    async def _known(self, node: str) -> Object | None:
+        """The Node of that name. Raises PinnaceError when the API does not tell."""
         try:
-            return not is_lost(await self._kube.get(NODES, node), machine)
-        except PinnaceError as error:
-            return not (isinstance(error, RemoteError) and error.code == 404)
+            return await self._kube.get(NODES, node)
+        except RemoteError as error:
+            if error.code == 404:
+                return None
+            raise
 
     def _authorize(self, request: web.Request, node: str) -> None:
         """By the client certificate when one was presented, else by the join token. Raises RefusedError with the answer's text."""
@@ -181,7 +183,7 @@ class Bootstrap:
         return web.Response(status=status, text=text)
 
 
-def is_lost(node: Mapping[str, Any], machine: str) -> bool:
+def may_take_name(node: Mapping[str, Any], machine: str) -> bool:
     """Whether the machine with this id may have the name of a Node that is there: it is that machine, or that one is not Ready any more
     (its lease has run out, Kubernetes API, Node). Never for "", who does not say which machine it is."""
     status = node.get("status") or {}

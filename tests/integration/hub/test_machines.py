@@ -15,11 +15,12 @@ from rig.hub import Cloud, Edge, edge_settings, until
 from rig.processes import free_port, pinnace
 
 from pinnace.cloud.hub import tokens
-from pinnace.cloud.hub.bootstrap import is_lost
+from pinnace.cloud.hub.bootstrap import may_take_name
 from pinnace.cloud.kube.resources import NODES
+from pinnace.cloud.ports import Resource
 from pinnace.core.appliance.wishes import LIMIT
 from pinnace.core.base.contract.keys import NodeName
-from pinnace.core.base.errors import RefusedError
+from pinnace.core.base.errors import LinkError, RefusedError
 from pinnace.core.hub.certificates import Certificates
 
 FIRST, SECOND = "1" * 32, "2" * 32
@@ -31,7 +32,7 @@ def node(machine: str, *, ready: str = "True") -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("there", "machine", "lost"),
+    ("there", "machine", "may"),
     [
         (node(FIRST), FIRST, True),
         (node(FIRST), SECOND, False),
@@ -42,8 +43,8 @@ def node(machine: str, *, ready: str = "True") -> dict[str, object]:
         ({"metadata": {"name": "edge-1"}}, SECOND, True),
     ],
 )
-def test_who_may_have_the_name(there: dict[str, object], machine: str, lost: bool) -> None:
-    assert is_lost(there, machine) is lost
+def test_who_may_have_the_name(there: dict[str, object], machine: str, may: bool) -> None:
+    assert may_take_name(there, machine) is may
 
 
 async def test_the_newcomer_is_refused_while_the_first_lives_and_takes_over_when_it_is_lost(cloud: Cloud, tmp_path: Path) -> None:
@@ -57,6 +58,19 @@ async def test_the_newcomer_is_refused_while_the_first_lives_and_takes_over_when
     assert await newcomer.is_name_taken() is False
     await newcomer.join()
     await Certificates(edge_settings(cloud, tmp_path / "first"), NodeName("edge-1"), machine=FIRST).join()
+
+
+async def test_an_api_that_does_not_answer_is_no_permission_and_no_refusal(cloud: Cloud, tmp_path: Path) -> None:
+    def away(verb: str, resource: Resource, name: str) -> None:
+        raise LinkError("nobody answers here")
+
+    newcomer = Certificates(edge_settings(cloud, tmp_path), NodeName("edge-1"), machine=SECOND)
+    cloud.kube.fail_with = away
+    for asked in (newcomer.join, newcomer.is_name_taken):
+        with pytest.raises(LinkError, match="answered 50"):
+            await asked()
+    cloud.kube.fail_with = None
+    await newcomer.join()
 
 
 async def test_renewing_asks_no_machine(cloud: Cloud, tmp_path: Path) -> None:
