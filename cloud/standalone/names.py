@@ -1,12 +1,16 @@
-"""What Kubernetes accepts as names, label keys and values, and the words it refuses them with.
+"""What Kubernetes accepts as names, label keys and values, the words it refuses them with, and the ends of names that are made up.
 
 Source: RFC 1035, RFC 1123; Kubernetes API, object names and labels.
 """
 
 from __future__ import annotations
 
+import random
 import re
+from typing import Final
 
+NAME_LETTERS: Final = "bcdfghjklmnpqrstvwxz2456789"
+"""Of names that are made up: without vowels and what looks like one, so that they never are a word."""
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
 _DNS1035 = "[a-z]([-a-z0-9]*[a-z0-9])?"
@@ -88,3 +92,8 @@ def env_name(text: str) -> list[str]:
 
 RULES = {"subdomain": subdomain, "label": label}
 """A kind's `name_rule` → its check."""
+
+
+def random_suffix() -> str:
+    """The end of a generated name."""
+    return "".join(random.choices(NAME_LETTERS, k=5))  # noqa: S311 - a name, not a secret

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 import uuid
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any, Protocol
 import orjson
 
 from pinnace.cloud.standalone.kinds import Kind
+from pinnace.cloud.standalone.names import random_suffix
 from pinnace.cloud.standalone.registry import Registry
 from pinnace.cloud.standalone.state import Item, Object, State
 from pinnace.cloud.standalone.status import (
@@ -29,7 +29,6 @@ from pinnace.cloud.standalone.status import (
 from pinnace.cloud.standalone.views import Views
 
 ATTEMPTS = 6
-_SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 _KEPT = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "name", "namespace", "generation")
 
 
@@ -116,7 +115,7 @@ class Objects:
             if "generateName" not in metadata or attempt == ATTEMPTS - 1:
                 is_ending = "deletionTimestamp" in taken.decode()["metadata"]
                 raise already_exists(kind.group, kind.plural, metadata["name"], is_being_deleted=is_ending)
-            metadata["name"] = stored["metadata"]["name"] = metadata["generateName"][:58] + _suffix()
+            metadata["name"] = stored["metadata"]["name"] = metadata["generateName"][:58] + random_suffix()
         if dry_run:
             return obj
         item, written = self.state.put(table, stored, namespace=namespace, name=metadata["name"])
@@ -197,7 +196,7 @@ class Objects:
             what = f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}'
             raise bad_request(f"{what}: json: cannot unmarshal into Go struct field ObjectMeta.metadata.name of type string")
         if not name and metadata.get("generateName"):
-            name = metadata["generateName"][:58] + _suffix()
+            name = metadata["generateName"][:58] + random_suffix()
         if not name:
             raise invalid(
                 kind.group,
@@ -338,10 +337,6 @@ def is_finished(kind: Kind, obj: Object) -> bool:
     if kind.table == "namespaces":
         return not (obj.get("spec") or {}).get("finalizers")
     return not metadata.get("deletionGracePeriodSeconds")
-
-
-def _suffix() -> str:
-    return "".join(random.choices(_SUFFIX, k=5))  # noqa: S311 - a name, not a secret
 
 
 def _metadata_causes(old: Object, new: Object) -> list[Cause]:

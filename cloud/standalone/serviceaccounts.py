@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Any, Final
 
+from pinnace.cloud.standalone.names import random_suffix
 from pinnace.cloud.standalone.state import Object
 from pinnace.cloud.standalone.status import forbidden
 from pinnace.core.base.pod import CONFIG_MIRROR
@@ -13,7 +13,6 @@ DEFAULT: Final = "default"
 MOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 TOKEN_SECONDS: Final = 3607
 """An hour and a little, as Kubernetes asks for."""
-_ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
 
 
 def admit(pod: Object, account: Object | None) -> None:
@@ -40,7 +39,7 @@ def admit(pod: Object, account: Object | None) -> None:
 
 def _mount(spec: Object) -> None:
     """The projected token, authority and namespace, in every container that mounts nothing there itself."""
-    name = "kube-api-access-" + "".join(secrets.choice(_ALPHABET) for _ in range(5))
+    name = f"kube-api-access-{random_suffix()}"
     mount = {"name": name, "readOnly": True, "mountPath": MOUNT}
     is_mounted = False
     for part in ("initContainers", "containers"):

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import orjson
 
-from pinnace.cloud.standalone.controllers.podfacts import condition, moment, share
+from pinnace.cloud.standalone.controllers.podfacts import condition, is_ending, moment, share
+from pinnace.cloud.standalone.names import NAME_LETTERS
 from pinnace.cloud.standalone.objects import equal
 from pinnace.cloud.standalone.state import Object
 
@@ -20,7 +21,6 @@ DESIRED: Final = "deployment.kubernetes.io/desired-replicas"
 MOST: Final = "deployment.kubernetes.io/max-replicas"
 _NOT_COPIED: Final = frozenset({REVISION, HISTORY, DESIRED, MOST, "kubectl.kubernetes.io/last-applied-configuration",
                                 "deprecated.deployment.rollback.to"})  # fmt: skip
-_ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
 NO_DEADLINE: Final = (1 << 31) - 1
 Targets = dict[str, int]
 """How many pods ReplicaSets should have, by uid; those that are not in it keep theirs."""
@@ -59,7 +59,7 @@ def template_hash(template: Object, collisions: int = 0) -> str:
     """A short name for a template: the same for the same content, another after a collision."""
     content = orjson.dumps(_bare(template), option=orjson.OPT_SORT_KEYS) + str(collisions or "").encode()
     digest = hashlib.blake2b(content, digest_size=10).digest()
-    return "".join(_ALPHABET[each % len(_ALPHABET)] for each in digest)
+    return "".join(NAME_LETTERS[each % len(NAME_LETTERS)] for each in digest)
 
 
 def by_age(replica_sets: Sequence[Object]) -> list[Object]:
@@ -187,7 +187,7 @@ def surplus(deployment: Object, old: Sequence[Object]) -> list[Object]:
     """Empty ReplicaSets of the past beyond the wanted length of the history, oldest first."""
     idle = [
         each for each in old
-        if not replicas(each) and not counted([each], "replicas") and "deletionTimestamp" not in each["metadata"]
+        if not replicas(each) and not counted([each], "replicas") and not is_ending(each)
         and (each.get("status") or {}).get("observedGeneration", 0) >= each["metadata"].get("generation", 0)
     ]  # fmt: skip
     limit = deployment["spec"].get("revisionHistoryLimit", 10)
@@ -284,8 +284,8 @@ def _progress(deployment: Object, new: Object | None, counts: dict[str, int], *,
 def look_again(deployment: Object, status: Object, wall: float) -> float | None:
     """Seconds until the deadline may pass without any other change."""
     limit = deadline(deployment)
-    known = next((each for each in status["conditions"] if each["type"] == "Progressing"), None)
-    if limit is None or known is None or deployment["spec"].get("paused") or known["reason"] in {
+    known = condition({"status": status}, "Progressing")
+    if limit is None or not known or deployment["spec"].get("paused") or known["reason"] in {
         "NewReplicaSetAvailable", "ProgressDeadlineExceeded",
     }:  # fmt: skip
         return None
