@@ -7,6 +7,7 @@ from typing import Any
 
 from pinnace.cloud.standalone import schema
 from pinnace.cloud.standalone.admission import CLEANUP, DEFINITIONS, KindRules, storage_version
+from pinnace.cloud.standalone.controllers.podfacts import condition
 from pinnace.cloud.standalone.controllers.rounds import Rounds
 from pinnace.cloud.standalone.deletion import DeleteOptions, Deletion
 from pinnace.cloud.standalone.kinds import SCALE, STATUS, Kind
@@ -39,11 +40,6 @@ def kinds_of(definition: Object) -> list[Kind]:
             storage=f"{names['plural']}.{spec['group']}", storage_version=storage_version(definition), is_custom=True, definition=version,
         ))  # fmt: skip
     return kinds
-
-
-def condition(definition: Object, kind: str) -> Object:
-    found: Object = next((each for each in (definition.get("status") or {}).get("conditions") or () if each["type"] == kind), {})
-    return found
 
 
 class Definitions:

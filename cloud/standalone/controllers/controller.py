@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from pinnace.cloud.standalone.controllers.owning import Owning, owner_name
+from pinnace.cloud.standalone.controllers.owning import Owning, owner_names
 from pinnace.cloud.standalone.controllers.rounds import Rounds
 from pinnace.cloud.standalone.deletion import Deletion
 from pinnace.cloud.standalone.objects import Objects
@@ -53,7 +53,7 @@ class Controller(ABC):
     def _touch_owners(self, change: Change) -> None:
         """Of an object that changed: who owns or owned it, and all that may adopt it when nobody does."""
         item = change.item
-        for each in owner_name((item, change.previous), self._kind):
+        for each in owner_names((item, change.previous), self._kind):
             self._rounds.touch(each)
         if b'"controller":true' not in item.body and item.labels:
             self._touch_all(item.namespace)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from pinnace.cloud.standalone.controllers import podfacts
+from pinnace.cloud.standalone.controllers.placing import UNSCHEDULABLE
 from pinnace.cloud.standalone.controllers.podfacts import share
 from pinnace.cloud.standalone.state import Object
 from pinnace.core.base.contract import scheduling
@@ -19,7 +20,6 @@ _TAINTS: Final = (
     ("pid-pressure", "NoSchedule"), ("unschedulable", "NoSchedule"),
 )  # fmt: skip
 """What its pods put up with on every node, and for ever."""
-_UNSCHEDULABLE: Final[Object] = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 
 
 class Fit(NamedTuple):
@@ -56,7 +56,7 @@ def fit(template: Object, node: Object) -> Fit:
     if not scheduling.selects_node(spec, podfacts.labels_of(node), name):
         return Fit(False, False)
     node_spec, borne = node.get("spec") or {}, tolerations(spec)
-    taints = [*(node_spec.get("taints") or ()), *([_UNSCHEDULABLE] if node_spec.get("unschedulable") else [])]
+    taints = [*(node_spec.get("taints") or ()), *([UNSCHEDULABLE] if node_spec.get("unschedulable") else [])]
     return Fit(
         scheduling.untolerated(taints, borne, {scheduling.NO_SCHEDULE, scheduling.NO_EXECUTE}) is None,
         scheduling.untolerated(taints, borne, {scheduling.NO_EXECUTE}) is None,

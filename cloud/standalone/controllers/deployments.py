@@ -10,7 +10,7 @@ import orjson
 
 from pinnace.cloud.standalone.controllers import podfacts, rollouts
 from pinnace.cloud.standalone.controllers.controller import Controller, Key
-from pinnace.cloud.standalone.controllers.owning import owner_name
+from pinnace.cloud.standalone.controllers.owning import owner_names
 from pinnace.cloud.standalone.deletion import Deletion
 from pinnace.cloud.standalone.objects import Objects, equal, now_text
 from pinnace.cloud.standalone.state import Change, Object, Table
@@ -28,9 +28,9 @@ class Deployments(Controller):
         if table.resource == self._sets.table:
             self._touch_owners(change)
         elif table.resource == self._pods.table and change.type == "DELETED":  # what Recreate waits for
-            for namespace, name in owner_name((change.item,), self._sets):
+            for namespace, name in owner_names((change.item,), self._sets):
                 owner = self._own.objects.state.table(self._sets.table).get(namespace, name)
-                for each in owner_name((owner,), self._kind):
+                for each in owner_names((owner,), self._kind):
                     self._rounds.touch(each)
 
     async def _reconcile(self, key: Key) -> float | None:
@@ -46,10 +46,7 @@ class Deployments(Controller):
             if not is_paused and not is_scaling:
                 new, collisions = await self._renewed(found, new, sets, collisions)
                 found = self._own.find(self._kind, name, namespace) or found
-                sets = [
-                    *(each for each in sets if new is None or each["metadata"]["uid"] != new["metadata"]["uid"]),
-                    *([new] if new else []),
-                ]
+                sets = [*self._others(sets, new), *([new] if new else [])]
             old = self._others(sets, new)
             if is_paused or is_scaling:
                 await self._scale(found, sets, rollouts.scaled(found, new, old))
@@ -74,7 +71,7 @@ class Deployments(Controller):
         """The ReplicaSet of the present template, made or brought up to date; the deployment gets its revision."""
         annotations = rollouts.new_annotations(found, new, self._others(sets, new))
         if new is None:
-            new, collisions = await self._made(found, self._others(sets, None), annotations, collisions)
+            new, collisions = await self._made(found, sets, annotations, collisions)
             if new is None:
                 return None, collisions
         elif not equal(rollouts.annotations_of(new), annotations) or (
@@ -146,15 +143,15 @@ class Deployments(Controller):
 
     async def _scale(self, found: Object, sets: Sequence[Object], targets: rollouts.Targets) -> None:
         """Give ReplicaSets their numbers, and note on each what it was reckoned for."""
+        sizes = rollouts.sized(found)
         for each in sets:
             target = targets.get(each["metadata"]["uid"], rollouts.replicas(each))
-            sizes = rollouts.sized(found)
             before = rollouts.replicas(each)
             is_told = (not target and not before) or sizes.items() <= rollouts.annotations_of(each).items()
             if target == before and is_told:
                 continue
 
-            def resized(old: Object, target: int = target, sizes: dict[str, str] = sizes) -> Object:
+            def resized(old: Object, target: int = target) -> Object:
                 old["spec"]["replicas"] = target
                 old["metadata"]["annotations"] = {**rollouts.annotations_of(old), **sizes}
                 return old

@@ -141,7 +141,7 @@ class Owning:
             logger.info("api.event.lost component=%s reason=%s error=%s", self._component, reason, error.message)
 
 
-def owner_name(items: Iterable[Item | None], kind: Kind) -> Iterator[tuple[str, str]]:
+def owner_names(items: Iterable[Item | None], kind: Kind) -> Iterator[tuple[str, str]]:
     """(namespace, name) of the controllers of this kind that the states of an object name."""
     for item in items:
         if item is not None and b'"ownerReferences"' in item.body:

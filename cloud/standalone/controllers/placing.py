@@ -17,7 +17,8 @@ from pinnace.core.base.contract import scheduling
 
 REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
-_UNSCHEDULABLE: Final[Object] = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+UNSCHEDULABLE: Final[Object] = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+"""The taint that a cordoned node counts as having."""
 _MODEST: Final = {"cpu": 100, "memory": 200 << 20}
 """What a pod that asks for nothing is reckoned with when the least used node is looked for: thousandths of a core, bytes."""
 
@@ -165,7 +166,7 @@ def _one(reason: str) -> list[str]:
 def _unfit(place: Place, spec: Object, mine: Placed, asked: Counter[str]) -> list[str]:
     """Why a node cannot take a pod by itself, in Kubernetes' words."""
     tolerations = spec.get("tolerations") or []
-    if place.spec.get("unschedulable") and scheduling.untolerated([_UNSCHEDULABLE], tolerations, {scheduling.NO_SCHEDULE}):
+    if place.spec.get("unschedulable") and scheduling.untolerated([UNSCHEDULABLE], tolerations, {scheduling.NO_SCHEDULE}):
         return ["node(s) were unschedulable"]
     taint = scheduling.untolerated(place.spec.get("taints") or (), tolerations, {scheduling.NO_SCHEDULE, scheduling.NO_EXECUTE})
     if taint is not None:
