@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -31,19 +32,20 @@ MANAGER = "org.freedesktop.login1.Manager"
 
 
 @contextlib.asynccontextmanager
-async def message_bus(folder: Path) -> AsyncIterator[Path]:
-    """The socket of a bus that lives as long as the block. `folder` is short: a socket's path has 107 characters at most."""
-    path = folder / "bus"
-    (folder / "bus.conf").write_text(_CONF.format(socket=path))
-    daemon = subprocess.Popen(["dbus-daemon", "--nofork", "--nopidfile", f"--config-file={folder / 'bus.conf'}"])
-    try:
-        async with asyncio.timeout(20):
-            while not _listens(path):
-                await asyncio.sleep(0.01)
-        yield path
-    finally:
-        daemon.terminate()
-        daemon.wait()
+async def message_bus() -> AsyncIterator[Path]:
+    """The socket of a bus that lives as long as the block, in a short folder: a socket's path has 107 characters at most."""
+    with tempfile.TemporaryDirectory(prefix="bus-", dir="/tmp") as folder:
+        path, conf = Path(folder, "bus"), Path(folder, "bus.conf")
+        conf.write_text(_CONF.format(socket=path))
+        daemon = subprocess.Popen(["dbus-daemon", "--nofork", "--nopidfile", f"--config-file={conf}"])
+        try:
+            async with asyncio.timeout(20):
+                while not _listens(path):
+                    await asyncio.sleep(0.01)
+            yield path
+        finally:
+            daemon.terminate()
+            daemon.wait()
 
 
 def _listens(path: Path) -> bool:

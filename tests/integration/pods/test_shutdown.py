@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -53,13 +52,6 @@ async def soon(event: asyncio.Event) -> None:
 
 
 @pytest.fixture
-async def bus() -> AsyncIterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="bus-", dir="/tmp") as folder:
-        async with message_bus(Path(folder)) as path:
-            yield path
-
-
-@pytest.fixture
 async def login(bus: Path) -> AsyncIterator[Login]:
     made = Login(bus, delay_seconds=60)
     yield made
@@ -100,11 +92,10 @@ async def test_pods_end_in_order_and_then_the_lock_goes(bus: Path, login: Login,
 
 def test_the_same_on_the_loop_of_the_product(tmp_path: Path) -> None:
     async def scenario() -> None:
-        with tempfile.TemporaryDirectory(prefix="bus-", dir="/tmp") as folder:
-            async with message_bus(Path(folder)) as bus:
-                login = Login(bus, delay_seconds=60)
-                await test_pods_end_in_order_and_then_the_lock_goes(bus, login, tmp_path)
-                await login.close()
+        async with message_bus() as bus:
+            login = Login(bus, delay_seconds=60)
+            await test_pods_end_in_order_and_then_the_lock_goes(bus, login, tmp_path)
+            await login.close()
 
     uvloop.run(scenario())
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rig.login1 import Peer, message_bus
+from rig.login1 import Peer
 from rig.systemd1 import Systemd, removed
 
 from pinnace.core.base.pod import Pod
@@ -30,13 +29,6 @@ WEB = "kubepods-burstable-podweb_1.slice"
 def pod(uid: str = "web-1", *, cpu: str = "500m", **limits: str) -> Pod:
     resources = {"requests": {"cpu": cpu}, "limits": limits}
     return Pod({"metadata": {"name": uid, "uid": uid}, "spec": {"containers": [{"name": "c", "resources": resources}]}})
-
-
-@pytest.fixture
-async def bus() -> AsyncIterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="bus-", dir="/tmp") as folder:
-        async with message_bus(Path(folder)) as path:
-            yield path
 
 
 @pytest.fixture
