@@ -54,22 +54,18 @@ async def starts(kube: KubeClient, system: System) -> list[float]:
 
 async def reboot(kube: KubeClient, system: System) -> float:
     """Seconds from the start of the edge, its machine switched off and the cloud away, until ten pods of every kind run again."""
-    await pods.provide(kube)
-    bodies = pods.every_kind()
-    names = [each["metadata"]["name"] for each in bodies]
-    await pods.create(kube, *bodies)
-    before = await pods.until_running(kube, system, *names)
+    before = await pods.run_every_kind(kube, system)
     await system.cloud.kill()
     await power_cut(system)
     began = time.monotonic()
     await system.edge.start()
     while True:
         found = await local_pods(system)
-        if all(name in found and pods.is_running(found[name]) and is_restarted(found[name], before[name]) for name in names):
+        if all(name in found and pods.is_running(found[name]) and is_restarted(found[name], body) for name, body in before.items()):
             break
     took = time.monotonic() - began
     await system.cloud.start()
-    for name in names:
+    for name in before:
         await kube.ask("DELETE", f"{pods.PODS}/{name}")
     await until_gone(kube)
     return took

@@ -28,28 +28,24 @@ async def node(tmp_path: Path) -> AsyncIterator[tuple[System, KubeClient]]:
 
 async def test_ten_pods_come_back_with_no_network_and_are_left_alone_when_it_returns(node: tuple[System, KubeClient]) -> None:
     system, kube = node
-    await pods.provide(kube)
-    bodies = pods.every_kind()
-    names = [each["metadata"]["name"] for each in bodies]
-    await pods.create(kube, *bodies)
-    before = await pods.until_running(kube, system, *names)
+    before = await pods.run_every_kind(kube, system)
 
     await system.cloud.kill()
     await power_cut(system)
     await system.edge.start()
-    expected = {name: {each: count + 1 for each, count in pods.restarts(before[name]).items()} for name in names}
+    expected = {name: {each: count + 1 for each, count in pods.restarts(body).items()} for name, body in before.items()}
 
     def are_back(found: dict[str, Any]) -> bool:
-        return all(name in found and pods.is_running(found[name]) and pods.restarts(found[name]) == expected[name] for name in names)
+        return all(name in found and pods.is_running(found[name]) and pods.restarts(found[name]) == expected[name] for name in before)
 
     here = await eventually(lambda: local_pods(system), are_back, system)
-    assert {name: here[name]["metadata"]["uid"] for name in names} == {name: before[name]["metadata"]["uid"] for name in names}
+    assert {name: here[name]["metadata"]["uid"] for name in before} == {name: body["metadata"]["uid"] for name, body in before.items()}
 
     # Meanwhile one is deleted in the cloud and another is made there.
     assert (await kube.ask("DELETE", f"{pods.PODS}/plain"))[0] in (200, 202)
     await pods.create(kube, pods.pod("newcomer"))
     await system.cloud.start()
-    kept = [name for name in names if name != "plain"]
+    kept = [name for name in before if name != "plain"]
     await pods.until_running(kube, system, *kept, "newcomer")
     await eventually(lambda: kube.ask("GET", f"{pods.PODS}/plain"), lambda answer: answer[0] == 404, system)
     wanted = {name: pods.container_ids(here[name]) for name in kept}

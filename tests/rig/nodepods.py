@@ -106,6 +106,16 @@ async def create(kube: KubeClient, *bodies: dict[str, Any]) -> None:
         assert status == 201, answer
 
 
+async def run_every_kind(kube: KubeClient, system: System) -> dict[str, Any]:
+    """Name → Pod of `every_kind`, made on the node and all Running and Ready."""
+    await provide(kube)
+    bodies = every_kind()
+    await create(kube, *bodies)
+    names = [each["metadata"]["name"] for each in bodies]
+    found = await until_running(kube, system, *names)
+    return {name: found[name] for name in names}
+
+
 async def until_running(kube: KubeClient, system: System, *names: str) -> dict[str, Any]:
     """Name → Pod, once all are Running and Ready."""
 
