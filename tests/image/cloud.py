@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import subprocess
@@ -13,6 +12,7 @@ from typing import Any
 import yaml
 from rig.kube import KubeClient
 from rig.processes import Child, free_port, pinnace, until_listening
+from rig.waiting import eventually
 
 DEVICE = "traffic-light-instance-01"
 _SYNCS = "/apis/reliablesyncs.kubeedge.io/v1alpha1/namespaces/default/objectsyncs"
@@ -104,13 +104,4 @@ def is_ready(node: Any, boot_id: str = "") -> bool:
 
 
 async def until(ask: Callable[[], Awaitable[Any]], wanted: Callable[[Any], bool], what: str, *, seconds: float) -> Any:
-    last: Any = None
-    try:
-        async with asyncio.timeout(seconds):
-            while True:
-                last = await ask()
-                if wanted(last):
-                    return last
-                await asyncio.sleep(0.3)
-    except TimeoutError:
-        raise AssertionError(f"not seen within {seconds:g} s: {what}; last: {str(last)[:1500]}") from None
+    return await eventually(ask, wanted, seconds=seconds, pause=0.3, what=what)

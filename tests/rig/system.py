@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import os
@@ -14,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from rig import waiting
 from rig.kube import DEVICES, KubeClient
 from rig.podplaces import PodPlaces
 from rig.processes import Child, free_port, pinnace, until_listening
@@ -149,16 +149,7 @@ class System:
 
 async def eventually(ask: Callable[[], Any], wanted: Callable[[Any], object], system: System, *, seconds: float = 60.0) -> Any:
     """Ask until the answer satisfies `wanted`; fails with the last answer and the logs' ends."""
-    answer: Any = None
-    try:
-        async with asyncio.timeout(seconds):
-            while True:
-                answer = await ask()
-                if wanted(answer):
-                    return answer
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise AssertionError(f"not seen within {seconds:g} s; last: {answer}\n{system.logs()}") from None
+    return await waiting.eventually(ask, wanted, seconds=seconds, more=system.logs)
 
 
 async def set_desired(kube: KubeClient, values: dict[str, str], *, device: str = DEVICE) -> None:

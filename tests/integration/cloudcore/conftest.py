@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from fakes.node import ScriptedNode
+from rig.waiting import eventually
 
 from pinnace.cloud import server as cloudcore
 from pinnace.cloud.hub.settings import CloudHubSettings, HttpsSettings, WebSocketSettings
@@ -75,16 +75,7 @@ class World:
             await self.api.create(resource, self.sample(name, part), "default")
 
     async def until(self, ask: Callable[[], Awaitable[Any]], wanted: Callable[[Any], object]) -> Any:
-        answer: Any = None
-        try:
-            async with asyncio.timeout(20):
-                while True:
-                    answer = await ask()
-                    if wanted(answer):
-                        return answer
-                    await asyncio.sleep(0.01)
-        except TimeoutError:
-            raise AssertionError(f"not seen within 20 s; last: {answer}") from None
+        return await eventually(ask, wanted, pause=0.01)
 
 
 @contextlib.asynccontextmanager
