@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from pinnace.core.base.cli import command_line, program
 from pinnace.core.base.contract.keys import NODE_NAME, NodeName
 from pinnace.core.base.errors import ConfigError, LinkError, RefusedError
+from pinnace.core.base.files import sync_folder, write_whole
 from pinnace.core.base.observe import logs
 from pinnace.core.base.settings.loader import load
 from pinnace.core.install.machine import EDGE, Machine
@@ -80,7 +81,7 @@ def join(args: argparse.Namespace, *, machine: str = "", set_clock: Callable[[fl
     _write(fresh, tree)
     try:
         asyncio.run(_join(fresh, node, _token(args), is_new=not args.force, machine=machine, set_clock=set_clock))
-        fresh.replace(config)
+        _take(fresh, config)
     except LinkError as error:
         raise LinkError(
             f"{error}; does cloudcore run there, may other machines reach it, and is {args.certport} its bootstrap port (--certport)?"
@@ -188,9 +189,17 @@ def _write(path: Path, tree: dict[str, Any]) -> None:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+        write_whole(path, yaml.safe_dump(tree, sort_keys=False).encode(), is_durable=True, mode=0o644)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}; run as root, or give --root") from error
+
+
+def _take(fresh: Path, config: Path) -> None:
+    try:
+        fresh.replace(config)
+        sync_folder(config.parent)
+    except OSError as error:
+        raise ConfigError(f"{config}: cannot be written: {error.strerror}; mend that, then join again") from error
 
 
 async def _join(config: Path, node: str, token: str, *, is_new: bool, machine: str, set_clock: Callable[[float], None] | None) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rig.processes import free_port
 
 from pinnace.core.base import cli
+from pinnace.core.commands import join as command
 
 TOKEN = f"{'0' * 64}.eyJh.eyJl.c2lnbmF0dXJl"
 
@@ -48,3 +51,22 @@ def test_a_name_that_is_none_is_told_by_its_flag(tmp_path: Path, capsys: pytest.
 def test_an_edge_without_configuration_is_told_to_join(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["edgecore", "--config", str(tmp_path / "none.yaml")]) == 2
     assert "`pinnace join` makes this machine a node" in capsys.readouterr().err
+
+
+def test_what_a_join_leaves_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "etc/kubeedge/config/edgecore.yaml"
+    on_disk: list[int] = []
+    fsync = os.fsync
+
+    def noted(fd: int) -> None:
+        fsync(fd)
+        on_disk.append(os.fstat(fd).st_ino)
+
+    async def joined(*args: Any, **more: Any) -> None:
+        on_disk.append(0)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(command, "_join", joined)
+    assert join(tmp_path) == 0
+    content, name = on_disk.index(config.stat().st_ino), len(on_disk) - 1 - on_disk[::-1].index(config.parent.stat().st_ino)
+    assert content < on_disk.index(0) < name, "the content before the joining, the name after it"
