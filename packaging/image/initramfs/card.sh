@@ -38,6 +38,12 @@ card_room() {
     fi
 }
 
+card_is_filled() { # card_is_filled PARTITION SECTORS: does its ext4 reach to the end of a partition so long, or nearly (Linux, fs/ext4/ext4.h)
+    blocks=$(dd if="$1" bs=1 skip=1028 count=4 2>/dev/null | hexdump -v -e '1/4 "%u"')
+    size=$(dd if="$1" bs=1 skip=1048 count=4 2>/dev/null | hexdump -v -e '1/4 "%u"')
+    [ $(($2 - (blocks << (size + 1)))) -lt 32768 ]
+}
+
 card_grow() { # card_grow DISK SECTORS: the length of the fourth partition, in its MBR: one sector, written at once
     le=$(printf '\\x%02x\\x%02x\\x%02x\\x%02x' $(($2 & 255)) $(($2 >> 8 & 255)) $(($2 >> 16 & 255)) $(($2 >> 24 & 255)))
     # shellcheck disable=SC2059 # the bytes are the format

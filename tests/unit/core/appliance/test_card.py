@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 CARD_SH = Path(__file__).resolve().parents[4] / "packaging/image/initramfs/card.sh"
-SFDISK = shutil.which("sfdisk", path="/usr/sbin:/sbin:/usr/bin")
+PROGRAMS = "/usr/sbin:/sbin:/usr/bin"
+SFDISK = shutil.which("sfdisk", path=PROGRAMS)
 
 pytestmark = pytest.mark.skipif(SFDISK is None or shutil.which("busybox") is None, reason="needs sfdisk (package fdisk) and busybox")
 
@@ -77,3 +78,17 @@ def test_an_image_cut_short_by_a_small_card_says_so_without_reading_beyond(card:
     with card.open("rb+") as file:
         file.truncate(20000 * 512)
     assert sh(f"card_room {card} 20000") == f"small {NEEDED - 20000}"
+
+
+@pytest.mark.skipif(shutil.which("mke2fs", path=PROGRAMS) is None, reason="needs e2fsprogs")
+@pytest.mark.parametrize("block", [1024, 4096])
+def test_a_file_system_that_a_power_cut_left_small_is_found_at_each_start(tmp_path: Path, block: int) -> None:
+    partition = tmp_path / "data"
+    with partition.open("wb") as file:
+        file.truncate(64 << 20)
+    mke2fs = shutil.which("mke2fs", path=PROGRAMS)
+    assert mke2fs is not None
+    subprocess.run([mke2fs, "-q", "-F", "-t", "ext4", "-b", str(block), partition], check=True)
+    sectors = (64 << 20) // 512
+    for length, filled in ((sectors, "yes"), (sectors + 32767, "yes"), (sectors + 32768, "no"), (sectors * 1000, "no")):
+        assert sh(f"if card_is_filled {partition} {length}; then echo yes; else echo no; fi") == filled
