@@ -8,7 +8,7 @@ say() { echo "pinnace: $*" >/dev/console; }
 
 tell_boot() { # tell_boot TEXT: the report, when the boot partition can be written
     mkdir -p /bootfs
-    grep -q ' /bootfs ' /proc/mounts || mount -t vfat -o rw,noatime "$BOOTPART" /bootfs || return 0
+    grep -q ' /bootfs ' /proc/mounts || mount -t vfat -o rw,noatime,umask=077 "$BOOTPART" /bootfs || return 0
     mount -o remount,rw /bootfs && printf 'Pinnace could not start.\r\n\r\n%s\r\n' "$1" >/bootfs/pinnace-report.txt
     sync
     umount /bootfs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -26,3 +27,9 @@ def test_options_of_the_kernels_command_line(tmp_path: Path) -> None:
     (tmp_path / "cmdline").write_text("console=tty0 pinnace.disk=00000000 quiet pinnace.disk=1234abcd\n")
     done = subprocess.run(["dash", "-euc", f"{text}\noption pinnace.disk"], capture_output=True, text=True, check=True)
     assert done.stdout == "1234abcd\n"
+
+
+def test_only_root_reads_the_boot_partition_which_has_the_token_and_the_wifi_password() -> None:
+    options = [found[1].split(",") for script in SCRIPTS for found in re.finditer(r"mount -t vfat -o (\S+)", script.read_text())]
+    assert options
+    assert all("umask=077" in each for each in options)
