@@ -107,20 +107,23 @@ def _composed(text: str) -> Any:
         lines = text.splitlines()
         shown = lines[line - 1] if 0 < line <= len(lines) else ""
         raise _Unreadable(Fault(line, _advice(str(error.problem), shown))) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise _Unreadable(Fault(0, f"the file cannot be read ({error}); write it again, beginning with the one of the image")) from error
 
 
 def _advice(problem: str, line: str) -> str:
+    """Nothing of the line is repeated but the name it begins with: a token or password may follow, or be all of it."""
     if "\t" in line:
         return "a tab; indent with blanks"
     if "found unexpected end of stream" in problem or "while scanning a quoted" in problem:
         return 'a quotation mark that is not closed; write "..." on one line'
     if line.strip() and ":" not in line:
-        return f"expected NAME: VALUE, not '{_shown(line.strip())}'; is a colon missing, or was the file not written to its end?"
+        name = line.split(maxsplit=1)[0]
+        return f"expected NAME: VALUE{f', {name}: VALUE' * (name in _NAMES)}; is a colon missing, or was the file not written to its end?"
+    reason = re.sub(r" '[^']{2,}'", "", problem)  # may be a part of a value
     return (
-        f"cannot be understood ({problem}); expected NAME: VALUE with a blank behind the colon, "
-        "and values with ':' or '#' in quotation marks"
+        f"cannot be understood ({reason}); expected NAME: VALUE with a blank behind the colon, "
+        "and values with ':', '#', '*' or '&' in quotation marks"
     )
 
 
@@ -133,6 +136,11 @@ _TOKEN = re.compile(r"[0-9A-Fa-f]{64}(\.[A-Za-z0-9_-]+){3}")
 _LABEL_NAME = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 _WORD = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
+_TOP: Final = frozenset({"cloud", "token", "node", "labels", "wifi", "ssh-key", "timeserver", "gpio", "ports"})
+_WIFI: Final = frozenset({"country", "name", "password"})
+_GPIO: Final = frozenset({"device", "pins"})
+_PORTS: Final = frozenset({"hub", "bootstrap", "tunnel"})
+_NAMES: Final = _TOP | _WIFI | _GPIO | _PORTS
 _KEY_KINDS: Final = (
     "ssh-ed25519",
     "ssh-rsa",
@@ -150,8 +158,7 @@ class _Reader:
         self.faults: list[Fault] = []
 
     def wishes(self, root: Any) -> Wishes | None:
-        entries = self._entries(root, "the file", {"cloud", "token", "node", "labels", "wifi", "ssh-key", "timeserver", "gpio", "ports"})
-        top = dict(entries)
+        top = dict(self._entries(root, "the file", _TOP))
         cloud = self._host(
             top, "cloud", "HOST, an address or a name, or HOST:PORT; `pinnace up --advertise ADDRESS` on that machine shows it", port=True
         )
@@ -181,7 +188,7 @@ class _Reader:
     def _fault(self, node: Any, text: str) -> None:
         self.faults.append(Fault(node.start_mark.line + 1 if node is not None else 0, text))
 
-    def _entries(self, node: Any, name: str, known: set[str] | None = None) -> Iterator[tuple[str, Any]]:
+    def _entries(self, node: Any, name: str, known: frozenset[str] | None = None) -> Iterator[tuple[str, Any]]:
         """The entries of a section, once each. An empty section has none."""
         if node is None or (_is_scalar(node) and not node.value.strip("~")):
             return
@@ -236,7 +243,7 @@ class _Reader:
         return labels
 
     def _wifi(self, node: Any) -> Wifi | None:
-        section = dict(self._entries(node, "wifi", {"country", "name", "password"}))
+        section = dict(self._entries(node, "wifi", _WIFI))
         if not section:
             return None
         country, name, password = (self._scalar(section, each) for each in ("country", "name", "password"))
@@ -259,7 +266,7 @@ class _Reader:
         return key
 
     def _lamps(self, node: Any) -> Lamps | None:
-        section = dict(self._entries(node, "gpio", {"device", "pins"}))
+        section = dict(self._entries(node, "gpio", _GPIO))
         if not section:
             return None
         device = self._scalar(section, "device")
@@ -268,7 +275,7 @@ class _Reader:
         pins = {}
         for name, value in self._entries(section.get("pins"), "gpio: pins"):
             number = self._scalar({name: value}, name)
-            if not (number.isdecimal() and int(number) <= 31 and _WORD.fullmatch(name)):
+            if not (re.fullmatch(r"[0-9]{1,2}", number) and int(number) <= 31 and _WORD.fullmatch(name)):
                 self._fault(
                     value, f"gpio: pins: expected LAMP: NUMBER with a number of wiringPi, 0 to 31, not '{_shown(name)}: {_shown(number)}'"
                 )
@@ -280,7 +287,7 @@ class _Reader:
 
     def _ports(self, node: Any) -> Ports:
         given = {}
-        for name, value in self._entries(node, "ports", {"hub", "bootstrap", "tunnel"}):
+        for name, value in self._entries(node, "ports", _PORTS):
             number = self._scalar({name: value}, name)
             if _is_port(number):
                 given[name] = int(number)
@@ -297,7 +304,7 @@ def _is_port(text: str) -> bool:
     return text.isascii() and text.isdigit() and 0 < int(text[:6]) <= 65535
 
 
-def _near(word: str, known: set[str]) -> str:
+def _near(word: str, known: frozenset[str]) -> str:
     same: Callable[[str], str] = lambda text: re.sub(r"[^a-z]", "", text.lower())  # noqa: E731
     found = [each for each in known if same(each) == same(word) or (len(word) > 3 and same(each).startswith(same(word)[:4]))]
     return f"; did you mean {found[0]}?" if found else ""

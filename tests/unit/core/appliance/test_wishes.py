@@ -58,6 +58,23 @@ def test_secrets_are_not_shown() -> None:
     assert "hush-hush" not in repr(wishes)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "  password hush-hush",
+        "  password: *hush-hush",
+        "  password: &hush-hush-hush [",
+        "  password: 'hush-hush",
+        "  hush-hush",
+        "  password:\thush-hush: x: y",
+    ],
+)
+def test_secrets_are_not_repeated_where_their_line_is_wrong(line: str) -> None:
+    found = faults(f"{GOOD}wifi:\n  country: DE\n  name: home\n{line}\n")
+    assert found
+    assert not any("hush" in each for each in found), found
+
+
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 def test_the_images_own_file_lacks_cloud_and_token_only(ending: str) -> None:
     text = TEMPLATE.read_text().replace("\n", ending)
@@ -127,7 +144,9 @@ def test_addresses(cloud: str) -> None:
         (f"{GOOD}ports: {{hub: many}}\n", "line 3: ports: hub: expected a number"),
         (f'{GOOD}node: "pi\n', "a quotation mark that is not closed"),
         (f"{GOOD}node:pi\n", "line 3: cannot be understood"),
-        (f"{GOOD}node\n", "line 3: expected NAME: VALUE, not 'node'; is a colon missing"),
+        (f"{GOOD}node\n", "line 3: expected NAME: VALUE, node: VALUE; is a colon missing"),
+        (f"{GOOD}gpio: {{device: a, pins: {{red: {'9' * 5000}}}}}\n", "line 3: gpio: pins: expected LAMP: NUMBER"),
+        ("[" * 5000, "the file cannot be read"),
         ("- a\n- b\n", "line 1: the file: expected lines NAME: VALUE"),
         ("", "cloud: nothing is written here"),
         (f"{GOOD}node: !!python/object:os.system pi\n", ""),
