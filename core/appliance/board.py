@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from pinnace.core.appliance.files import drop, keep
+from pinnace.core.appliance.files import drop, keep, text
 from pinnace.core.appliance.settling import Kept
 
 logger = logging.getLogger(__name__)
@@ -57,9 +57,7 @@ class Board:
     @property
     def worn(self) -> str:
         """What the initramfs says of a card that cannot be written, "" for a good one."""
-        with contextlib.suppress(OSError):
-            return (self._run / "worn").read_text(encoding="utf-8").strip()
-        return ""
+        return text(self._run / "worn")
 
     @property
     def has_damaged_root(self) -> bool:
@@ -67,15 +65,11 @@ class Board:
 
     @property
     def serial(self) -> str:
-        with contextlib.suppress(OSError):
-            return (self._root / "sys/firmware/devicetree/base/serial-number").read_text(errors="replace").strip("\0 \n")
-        return ""
+        return text(self._root / "sys/firmware/devicetree/base/serial-number")
 
     @property
     def machine_id(self) -> str:
-        with contextlib.suppress(OSError):
-            return (self._root / "etc/machine-id").read_text(errors="replace").strip()
-        return ""
+        return text(self._root / "etc/machine-id")
 
     def settle(self, files: Mapping[PurePosixPath, Kept | None]) -> list[PurePosixPath]:
         """Make the data partition so; what was changed. Raises OSError."""
@@ -95,14 +89,14 @@ class Board:
         with contextlib.suppress(PermissionError):
             socket.sethostname(name)
 
-    def tell(self, text: str) -> None:
+    def tell(self, report: str) -> None:
         """Write the report, unless it says so already (but for the time). Raises OSError."""
         path = self._boot / REPORT
         with contextlib.suppress(OSError):
-            if _timeless(path.read_text(encoding="utf-8", errors="replace")) == _timeless(text):
+            if _timeless(path.read_text(encoding="utf-8", errors="replace")) == _timeless(report):
                 return
         with self._writable_boot():
-            keep(path, text.encode())
+            keep(path, report.encode())
 
     @contextlib.contextmanager
     def _writable_boot(self) -> Iterator[None]:
@@ -158,5 +152,5 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}
 
 
-def _timeless(text: str) -> list[str]:
-    return [line for line in text.splitlines() if not line.startswith("(")]
+def _timeless(report: str) -> list[str]:
+    return [line for line in report.splitlines() if not line.startswith("(")]

@@ -7,6 +7,14 @@ from pathlib import Path
 from pinnace.core.base.files import sync_folder, write_whole
 
 
+def text(path: Path) -> str:
+    """What a small file says, without blanks and zero bytes around it; "" where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip("\0 \n")
+    except OSError:
+        return ""
+
+
 def keep(path: Path, content: bytes, mode: int = 0o644) -> bool:
     """Write `content` unless it stands there already; whether it was written. Raises OSError."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from pinnace.core.appliance.files import drop, keep
+from pinnace.core.appliance.files import drop, keep, text
 from pinnace.core.base.errors import ConfigError, RefusedError
 
 TRIES: Final = 3
@@ -88,7 +88,4 @@ class Slots:
 
 
 def _words(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").split()
-    except OSError:
-        return []
+    return text(path).split()
