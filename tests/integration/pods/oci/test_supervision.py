@@ -319,10 +319,10 @@ async def test_an_exec_whose_shim_is_killed_leaves_no_crun_behind(pod: TestPod, 
 
     asking = asyncio.create_task(runtime.exec_sync(container_id, ("/bin/sleep", "1000"), 60))
     await until(begun, what="crun exec runs")
-    for each in of_execs("crun"):
-        os.kill(each, signal.SIGSTOP)  # as its shim does before it kills
-    for each in of_execs("pinnace-shim"):
-        os.kill(each, signal.SIGKILL)
+    (shim,) = of_execs("pinnace-shim")
+    (crun,) = map(int, Path(f"/proc/{shim}/task/{shim}/children").read_text().split())
+    os.kill(crun, signal.SIGSTOP)  # as its shim does first of all when it ends it
+    os.kill(shim, signal.SIGKILL)
     await until(over, what="crun ends with its shim")
     await asyncio.gather(asking, return_exceptions=True)
     await pod.runtime.stop_container(container_id, 0)
