@@ -13,12 +13,6 @@ from typing import Any
 from fakes.cutproxy import CutProxy
 
 from pinnace.cloud import server as cloudcore
-from pinnace.cloud.hub.settings import CloudHubSettings, HttpsSettings
-from pinnace.cloud.hub.settings import WebSocketSettings as CloudWebSocketSettings
-from pinnace.cloud.settings import CloudCoreSettings, KubeApiSettings, Modules
-from pinnace.cloud.standalone.access import CLOUDCORE
-from pinnace.cloud.standalone.server import ClientFile, ServerSettings, admin_file, serving
-from pinnace.cloud.stream.settings import CloudStreamSettings
 from pinnace.core.base.contract.keys import NodeName
 from pinnace.core.base.observe.health import Health
 from pinnace.core.base.pod import Object, Pod
@@ -28,6 +22,7 @@ from pinnace.core.hub.certificates import Certificates
 from pinnace.core.hub.settings import EdgeHubSettings, WebSocketSettings
 from pinnace.core.stream.service import StreamService
 from pinnace.core.stream.settings import EdgeStreamSettings
+from rig.cloudcore import api_serving, settings_for
 from rig.kube import KubeClient
 
 NODE = "edge-1"
@@ -118,20 +113,9 @@ class Way:
 async def way(folder: Path, runtime: Runtime | None) -> AsyncIterator[Way]:
     """All of it for the length of the block."""
     async with contextlib.AsyncExitStack() as stack:
-        clients = [
-            admin_file(folder / "admin.kubeconfig"),
-            ClientFile(folder / "cloudcore.kubeconfig", "system:pinnace:cloudcore", (CLOUDCORE,)),
-        ]
-        await stack.enter_async_context(serving(ServerSettings(folder / "api", port=0, clients=clients)))
-        none = folder / "none"
-        hub = CloudHubSettings(
-            websocket=CloudWebSocketSettings(port=0, address="127.0.0.1"), https=HttpsSettings(port=0, address="127.0.0.1"),
-            advertise_address=("127.0.0.1",), tls_ca_file=none, tls_ca_key_file=none, tls_cert_file=none, tls_private_key_file=none,
-        )  # fmt: skip
-        streams = CloudStreamSettings(address="127.0.0.1", stream_port=0, tunnel_port=0)
-        settings = CloudCoreSettings(KubeApiSettings(str(folder / "cloudcore.kubeconfig")), Modules(hub, streams))
-        cloud = await stack.enter_async_context(cloudcore.serving(settings))
-        kube = await stack.enter_async_context(KubeClient(folder / "admin.kubeconfig"))
+        admin = await stack.enter_async_context(api_serving(folder))
+        cloud = await stack.enter_async_context(cloudcore.serving(settings_for(folder)))
+        kube = await stack.enter_async_context(KubeClient(admin))
         await kube.ask("POST", "/api/v1/nodes", {"metadata": {"name": NODE}})
         edge_hub = EdgeHubSettings(
             http_server=f"https://127.0.0.1:{cloud.https_port}", websocket=WebSocketSettings(server=f"127.0.0.1:{cloud.websocket_port}"),

@@ -11,16 +11,12 @@ from typing import Any
 import pytest
 import yaml
 from fakes.node import ScriptedNode
+from rig.cloudcore import api_serving, settings_for
 from rig.waiting import eventually
 
 from pinnace.cloud import server as cloudcore
-from pinnace.cloud.hub.settings import CloudHubSettings, HttpsSettings, WebSocketSettings
 from pinnace.cloud.kube import HttpKubeApi, load_access
 from pinnace.cloud.ports import Object, Resource
-from pinnace.cloud.settings import CloudCoreSettings, KubeApiSettings, Modules
-from pinnace.cloud.standalone.access import CLOUDCORE
-from pinnace.cloud.standalone.server import ClientFile, ServerSettings, admin_file, serving
-from pinnace.cloud.stream.settings import CloudStreamSettings
 
 SAMPLES = Path(__file__).resolve().parents[3] / "build" / "samples"
 NODE = "192.168.4.22-pi2"
@@ -28,17 +24,6 @@ LIGHT = "traffic-light-instance-01"
 
 MODELS_V1ALPHA1 = Resource("devices.kubeedge.io", "v1alpha1", "devicemodels", "DeviceModel", True)
 DEVICES_V1ALPHA1 = Resource("devices.kubeedge.io", "v1alpha1", "devices", "Device", True)
-
-
-def settings_for(folder: Path) -> CloudCoreSettings:
-    hub = CloudHubSettings(
-        websocket=WebSocketSettings(port=0, address="127.0.0.1"),
-        https=HttpsSettings(port=0, address="127.0.0.1"),
-        advertise_address=("127.0.0.1",),
-        tls_ca_file=folder / "none", tls_ca_key_file=folder / "none", tls_cert_file=folder / "none", tls_private_key_file=folder / "none",
-    )  # fmt: skip
-    streams = CloudStreamSettings(address="127.0.0.1", stream_port=0, tunnel_port=0)
-    return CloudCoreSettings(KubeApiSettings(str(folder / "cloudcore.kubeconfig")), Modules(hub, streams), folder / "cloud")
 
 
 @dataclass
@@ -81,14 +66,8 @@ class World:
 @contextlib.asynccontextmanager
 async def api_server(folder: Path) -> AsyncIterator[HttpKubeApi]:
     """The embedded API and its administrator's client."""
-    clients = (
-        admin_file(folder / "admin.kubeconfig"),
-        ClientFile(folder / "cloudcore.kubeconfig", "system:pinnace:cloudcore", (CLOUDCORE,)),
-    )
-    async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(serving(ServerSettings(folder / "api", port=0, clients=clients)))
-        access = await load_access(kubeconfig=folder / "admin.kubeconfig")
-        yield await stack.enter_async_context(HttpKubeApi(access))
+    async with api_serving(folder) as admin, HttpKubeApi(await load_access(kubeconfig=admin)) as api:
+        yield api
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
+from rig.cloudcore import settings_for
 
 from pinnace.cloud import server as cloudcore
 from pinnace.cloud.kube.definitions import load_definitions
@@ -33,7 +34,7 @@ from pinnace.cloud.settings import CloudCoreSettings
 from pinnace.cloud.standalone import access
 from pinnace.core.base.settings.loader import load
 
-from .conftest import LIGHT, NODE, World, api_server, settings_for
+from .conftest import LIGHT, NODE, World, api_server
 
 BUILD = Path(__file__).resolve().parents[3] / "build"
 MANIFEST = BUILD / "manifests" / "cloudcore.yaml"
