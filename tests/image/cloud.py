@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from rig.cloudprocesses import CloudProcesses, join_token
 from rig.kube import KubeClient
-from rig.processes import Child, free_port, pinnace, until_listening
 from rig.waiting import eventually
 
 DEVICE = "traffic-light-instance-01"
@@ -20,50 +19,27 @@ _SYNCS = "/apis/reliablesyncs.kubeedge.io/v1alpha1/namespaces/default/objectsync
 
 class Cloud:
     def __init__(self, folder: Path, *, advertise: str) -> None:
-        self.folder = folder
-        self.hub, self.bootstrap, self.tunnel, self.streams, self._api_port = (free_port() for _ in range(5))
-        self.kubeconfig = folder / "admin.kubeconfig"
+        self._processes = CloudProcesses(folder, advertise=(advertise,), settings={"dataDir": str(folder / "cloudcore")})
         self._advertise = advertise
-        cloud_kubeconfig = folder / "cloudcore.kubeconfig"
-        apiserver = [*pinnace("apiserver", "--data-dir", str(folder / "api"), "--port", str(self._api_port))]
-        apiserver += ["--kubeconfig", str(self.kubeconfig), "--cloudcore-kubeconfig", str(cloud_kubeconfig)]
-        self.api = Child("apiserver", apiserver, folder / "apiserver.log")
-        self.core = Child("cloudcore", pinnace("cloudcore", "--config", str(folder / "cloudcore.yaml")), folder / "cloudcore.log")
-        self._config = {
-            "kubeAPIConfig": {"kubeConfig": str(cloud_kubeconfig)},
-            "dataDir": str(folder / "cloudcore"),
-            "modules": {
-                "cloudHub": {
-                    "advertiseAddress": ["127.0.0.1", advertise],
-                    "websocket": {"port": self.hub, "address": "127.0.0.1"},
-                    "https": {"port": self.bootstrap, "address": "127.0.0.1"},
-                },
-                "cloudStream": {"address": "127.0.0.1", "tunnelPort": self.tunnel, "streamPort": self.streams},
-            },
-        }
+        self.core = self._processes.cloud
+        self.hub, self.bootstrap = self._processes.hub_port, self._processes.https_port
         self.kube: KubeClient
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "cloudcore.yaml").write_text(yaml.safe_dump(self._config))
         try:
-            await self.api.start()
-            await self.start_core()
-            async with KubeClient(self.kubeconfig) as self.kube:
+            await self._processes.start_cloud()
+            async with KubeClient(self._processes.kubeconfig) as self.kube:
                 yield
         finally:
             await self.core.kill()
-            await self.api.kill()
+            await self._processes.api.kill()
 
     async def start_core(self) -> None:
-        await self.core.start()
-        await until_listening(self.hub)
-        await until_listening(self.bootstrap)
+        await self._processes.start_cloudcore()
 
     async def token(self) -> str:
-        secret = await self.kube.get("/api/v1/namespaces/kubeedge/secrets/tokensecret")
-        return base64.b64decode(secret["data"]["tokendata"]).decode()
+        return await join_token(self.kube)
 
     def yaml(self, node: str, token: str, key: str) -> str:
         """The pinnace.yaml of a board that joins here."""
@@ -75,14 +51,14 @@ class Cloud:
                 "labels": {"hostname": node, "place": "emulated"},
                 "ssh-key": key.strip(),
                 "gpio": {"device": DEVICE, "pins": {"red": 25, "green": 23, "yellow": 24}},
-                "ports": {"hub": self.hub, "bootstrap": self.bootstrap, "tunnel": self.tunnel},
+                "ports": {"hub": self.hub, "bootstrap": self.bootstrap, "tunnel": self._processes.tunnel_port},
             },
             sort_keys=False,
             width=1000,
         )
 
     def kubectl(self, *arguments: str) -> str:
-        command = ["kubectl", "--kubeconfig", str(self.kubeconfig), *arguments]
+        command = ["kubectl", "--kubeconfig", str(self._processes.kubeconfig), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
         return (done.stdout + done.stderr).strip()
 

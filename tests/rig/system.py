@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import shutil
@@ -14,9 +13,10 @@ from typing import Any
 import yaml
 
 from rig import waiting
+from rig.cloudprocesses import CloudProcesses, join_token
 from rig.kube import DEVICES, KubeClient
 from rig.podplaces import PodPlaces
-from rig.processes import Child, free_port, pinnace, until_listening
+from rig.processes import Child, free_port, pinnace
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "build" / "samples" / "traffic-light"
@@ -24,35 +24,21 @@ NODE = "192.168.4.22-pi2"
 DEVICE = "traffic-light-instance-01"
 
 
-class System:
+class System(CloudProcesses):
     """`start` brings everything up in order; every process may then be killed and started again by the test."""
 
     def __init__(self, folder: Path, *, edge_program: list[str] | None = None, pods: PodPlaces | None = None) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self.pods = pods
-        self.mqtt_port, self.api_port, self.hub_port, self.https_port, self.tunnel_port = (free_port() for _ in range(5))
+        self.mqtt_port = free_port()
         own_socket = Path(tempfile.gettempdir()) / f"pinnace-{os.getpid()}-{self.tunnel_port}.sock"
         self.control_socket = pods.control_socket if pods else own_socket
         self.link_port = self.hub_port
         """Where the edge finds the hub; a test that cuts the line sets the port of its proxy before `start`."""
-        self.kubeconfig = folder / "admin.kubeconfig"
-        cloud_kubeconfig = folder / "cloudcore.kubeconfig"
         mosquitto = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
         self.broker = self._child("mosquitto", [mosquitto, "-c", str(folder / "mosquitto.conf")], says_ready=False, port=self.mqtt_port)
-        self.api = self._child(
-            "apiserver",
-            pinnace(
-                "apiserver", "--data-dir", str(folder / "api"), "--port", str(self.api_port), "--kubeconfig", str(self.kubeconfig),
-                "--cloudcore-kubeconfig", str(cloud_kubeconfig),
-            ),
-        )  # fmt: skip
-        self.cloud = self._child("cloudcore", pinnace("cloudcore", "--config", str(folder / "cloudcore.yaml")))
         edge = edge_program or pinnace()
         self.edge = self._child("edgecore", [*edge, "edgecore", "--config", str(folder / "edgecore.yaml")])
-        self._cloud_kubeconfig = cloud_kubeconfig
-
-    def _child(self, name: str, command: list[str], *, says_ready: bool = True, port: int = 0) -> Child:
-        return Child(name, command, self.folder / f"{name}.log", says_ready=says_ready, port=port)
 
     @property
     def children(self) -> list[Child]:
@@ -73,19 +59,14 @@ class System:
                 await child.kill()
 
     async def start_cloud(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """With the broker."""
+        await super().start_cloud()
         self._write_broker()
-        self._write_cloud()
         await self.broker.start()
-        await self.api.start()
-        await self.cloud.start()
-        await until_listening(self.hub_port)
-        await until_listening(self.https_port)
 
     async def start_edge(self, kube: KubeClient) -> None:
         """Write the edge's configuration with a join token from the API, start it, and wait until its Node is there."""
-        secret = await kube.get("/api/v1/namespaces/kubeedge/secrets/tokensecret")
-        self._write_edge(base64.b64decode(secret["data"]["tokendata"]).decode())
+        self._write_edge(await join_token(kube))
         await self.edge.start()
         await eventually(lambda: kube.ask("GET", f"/api/v1/nodes/{NODE}"), lambda answer: answer[0] == 200, self)
 
@@ -95,22 +76,6 @@ class System:
             f"listener {self.mqtt_port} 127.0.0.1\nallow_anonymous true\nuser root\nset_tcp_nodelay true\n"
             f"persistence true\npersistence_location {self.folder}/\nautosave_interval 1\n"
             "max_queued_messages 0\nmax_inflight_messages 0\n"
-        )
-
-    def _write_cloud(self) -> None:
-        self._write(
-            "cloudcore.yaml",
-            {
-                "kubeAPIConfig": {"kubeConfig": str(self._cloud_kubeconfig)},
-                "modules": {
-                    "cloudHub": {
-                        "advertiseAddress": ["127.0.0.1"],
-                        "websocket": {"port": self.hub_port, "address": "127.0.0.1"},
-                        "https": {"port": self.https_port, "address": "127.0.0.1"},
-                    },
-                    "cloudStream": {"address": "127.0.0.1", "tunnelPort": self.tunnel_port, "streamPort": 0},
-                },
-            },
         )
 
     def _write_edge(self, token: str) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 from fakes.node import ScriptedNode
-from rig.processes import Child, free_port, pinnace
+from rig.cloudprocesses import CloudProcesses
+from rig.processes import pinnace
 
 from pinnace.cloud.kube import HttpKubeApi, load_access
 from pinnace.cloud.kube.resources import DEVICES, NODES, OBJECT_SYNCS
@@ -25,30 +26,15 @@ OLD = {
 SAMPLES = Path(__file__).resolve().parents[3] / "build" / "samples" / "traffic-light"
 
 
-class Pair:
-    """An API server and a cloudcore on it; either may be killed and started again on its ports."""
+class Pair(CloudProcesses):
+    """An API server and a cloudcore on it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.hub_port, self.https_port = free_port(), free_port()
-        self.admin, config = folder / "admin.kubeconfig", folder / "cloudcore.yaml"
-        arguments = ["--data-dir", folder / "api", "--port", free_port(), "--kubeconfig", self.admin]
-        arguments += ["--cloudcore-kubeconfig", folder / "cloudcore.kubeconfig"]
-        self.api = Child("apiserver", pinnace("apiserver", *map(str, arguments)), folder / "api.log")
-        self.cloud = Child("cloudcore", pinnace("cloudcore", "--config", str(config)), folder / "cloud.log")
-        none = str(folder / "none")
-        hub = {
-            "advertiseAddress": ["127.0.0.1"],
-            "websocket": {"port": self.hub_port, "address": "127.0.0.1"},
-            "https": {"port": self.https_port, "address": "127.0.0.1"},
-            "tlsCAFile": none, "tlsCAKeyFile": none, "tlsCertFile": none, "tlsPrivateKeyFile": none, "quic": {"enable": False},
-        }  # fmt: skip
-        streams = {"address": "127.0.0.1", "tunnelPort": 0, "streamPort": 0}
-        access = {"kubeConfig": str(folder / "cloudcore.kubeconfig")}
-        config.write_text(yaml.safe_dump({"kubeAPIConfig": access, "modules": {"cloudHub": hub, "cloudStream": streams}}))
+        super().__init__(folder, hub={"quic": {"enable": False}})
+        self.write()
 
     def log(self) -> str:
-        return (self.folder / "cloud.log").read_text()
+        return self.cloud.log.read_text()
 
     async def logged(self, text: str) -> None:
         async with asyncio.timeout(20):
@@ -57,13 +43,13 @@ class Pair:
 
     def token(self) -> str:
         done = subprocess.run(
-            pinnace("gettoken", "--kube-config", str(self.admin)), capture_output=True, text=True, timeout=60, check=False
+            pinnace("gettoken", "--kube-config", str(self.kubeconfig)), capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
     async def client(self) -> HttpKubeApi:
-        return HttpKubeApi(await load_access(kubeconfig=self.admin))
+        return HttpKubeApi(await load_access(kubeconfig=self.kubeconfig))
 
     async def node(self) -> ScriptedNode:
         made = ScriptedNode(NODE, self.folder)
