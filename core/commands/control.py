@@ -68,6 +68,9 @@ async def ask(path: Path, wanted: str) -> tuple[int, asyncio.StreamReader, async
         writer.close()
         hint = "it takes orders from root only: use sudo" if os.geteuid() != 0 else "its log says why"
         raise LinkError(f"{path}: the agent closed the connection; {hint}") from error
+    except asyncio.CancelledError:
+        writer.close()
+        raise
 
 
 async def whole(path: Path, wanted: str) -> bytes:

@@ -25,6 +25,7 @@ from pinnace.core.commands import control
 SUMMARY = "write another version into the other root, and start it"
 READY_SECONDS: Final = 600.0
 _ASK_SECONDS: Final = 2.0
+_ANSWER_SECONDS: Final = 20.0
 _READ_SECONDS: Final = 60.0
 
 
@@ -111,10 +112,10 @@ def confirm(args: argparse.Namespace, slots: Slots) -> int:
     why = "it is no node yet"
     while args.config.exists():
         try:
-            asyncio.run(control.whole(path, "/readyz"))
+            asyncio.run(_ready(path))
             break
-        except PinnaceError as error:
-            why = str(error)
+        except (PinnaceError, OSError) as error:
+            why = str(error) or "the agent does not answer"
         if time.monotonic() >= end:
             slots.give_up()
             raise PinnaceError(f"root {slots.running} is given up, its node was not Ready within {args.within:.0f} s: {why}")
@@ -122,3 +123,9 @@ def confirm(args: argparse.Namespace, slots: Slots) -> int:
     slots.confirm()
     print(f"root {slots.running} (Pinnace {version('pinnace')}) is kept", flush=True)
     return 0
+
+
+async def _ready(path: Path) -> None:
+    """Raises PinnaceError or OSError where the node is not Ready, or its agent hangs."""
+    async with asyncio.timeout(_ANSWER_SECONDS):
+        await control.whole(path, "/readyz")

@@ -118,6 +118,16 @@ def test_a_root_whose_node_is_not_ready_in_time_is_given_up(slots: Slots, tmp_pa
     assert not (tmp_path / "boot/active").exists()
 
 
+def test_a_root_whose_agent_hangs_is_given_up(slots: Slots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upgrade, "_ANSWER_SECONDS", 0.01)
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{folder}/sock")
+        listener.listen()
+        with pytest.raises(PinnaceError, match="root b is given up.*the agent does not answer"):
+            confirmed(slots, Path(folder, "sock"), tmp_path, within=0)
+    assert (tmp_path / "boot/trial").read_text() == "b 0\n"
+
+
 def test_a_board_that_is_no_node_yet_keeps_its_root(slots: Slots, tmp_path: Path) -> None:
     args = parsed("--confirm", "--config", str(tmp_path / "none"), "--socket", "/nowhere")
     assert upgrade.confirm(args, slots) == 0
