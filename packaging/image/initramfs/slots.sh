@@ -28,7 +28,7 @@ slot_choose() {
     slot= left=
     [ ! -r "$BOOT/trial" ] || read -r slot left _ <"$BOOT/trial" || :
     case $left in [0-9]) ;; *) slot= ;; esac
-    if ! slot_is_one "$slot"; then
+    if ! slot_is_one "$slot" || [ "$slot" = "$(slot_active)" ]; then # or it was kept, and the power cut before the trial was removed
         rm -f "$BOOT/trial"
     elif [ "$left" -gt 0 ] && slot_write trial "$slot $((left - 1))"; then
         echo "$slot trial"

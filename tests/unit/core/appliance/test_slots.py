@@ -95,6 +95,15 @@ def test_a_power_cut_while_a_trial_starts_costs_one_try_only(card: Card) -> None
     assert card.start().running == "b"
 
 
+@pytest.mark.parametrize("left", range(TRIES + 1))
+def test_a_power_cut_while_an_upgrade_is_kept_leaves_it_kept(card: Card, left: int) -> None:
+    (card.state / "active").write_text("b\n")
+    (card.state / "trial").write_text(f"b {left}\n")
+    slots = card.start()
+    assert (slots.running, slots.is_trial, slots.given_up) == ("b", False, None)
+    assert not (card.state / "trial").exists()
+
+
 def test_while_a_slot_is_written_it_is_not_started(card: Card) -> None:
     slots = card.start()
     slots.try_next("b")
