@@ -18,6 +18,8 @@ from pinnace.core.node.machine import Reader
 
 REFUSED_SECONDS: Final = 120.0
 """After a refusal, which a person or time must change: the name is free again, the clock is right."""
+LONGEST_SECONDS: Final = 60.0
+"""At most between attempts to reach the cloud."""
 
 
 class Joining:
@@ -47,7 +49,7 @@ class Joining:
 
     def attempts(self, board: Board, *, limit: int = 0) -> Iterator[str]:
         """One sentence an attempt; the last one says that it is done, unless there are no more than `limit` attempts."""
-        pause = Backoff(2.0, 60.0)
+        pause = Backoff(2.0, LONGEST_SECONDS)
         count = 0
         yield f"{self._wishes.cloud}: joining"
         while True:
@@ -57,7 +59,7 @@ class Joining:
             except PinnaceError as error:
                 seconds = pause.next() if error.retryable else REFUSED_SECONDS
                 self.address = Reader().address()
-                yield self._sentence(error, seconds)
+                yield self._sentence(error)
                 if count == limit:
                     return
                 self._sleep(seconds)
@@ -77,10 +79,11 @@ class Joining:
         args.token = self._wishes.token
         join.join(args, machine=self._machine, set_clock=board.advance_clock)
 
-    def _sentence(self, error: PinnaceError, seconds: float) -> str:
-        when = f"trying again in {seconds:.0f} s"
+    def _sentence(self, error: PinnaceError) -> str:
+        """The same for the same error: what differs is written to the card each time."""
+        when = f"trying again within {LONGEST_SECONDS:.0f} s"
         if not error.retryable:
-            when += ", and when the board is switched on with another pinnace.yaml"
+            when = f"trying again in {REFUSED_SECONDS:.0f} s, and when the board is switched on with another pinnace.yaml"
         is_cut_off = isinstance(error, LinkError) and not self.address
         network = "there is no network yet (cable, or wifi in pinnace.yaml); " if is_cut_off else ""
         return f"{self._wishes.cloud}: not joined: {network}{error}; {when}"
