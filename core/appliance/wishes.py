@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,9 @@ from typing import Any, Final, NamedTuple
 from pinnace.core.base.contract.keys import NODE_NAME
 
 LIMIT: Final = 64 << 10
-"""Bytes that are read of the file."""
+"""Bytes that the file may have."""
+HOST_NAME: Final = 64
+"""Characters of a machine's name (Linux, sethostname(2))."""
 
 
 class Fault(NamedTuple):
@@ -83,6 +86,8 @@ class _Unreadable(Exception):
 def _text(raw: bytes) -> tuple[str, Fault | None]:
     if len(raw) > LIMIT:
         return "", Fault(0, f"the file has {len(raw)} bytes; expected a few lines")
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "", Fault(0, 'the file is UTF-16 ("Unicode" in some editors); save it as UTF-8 text')
     if b"\0" in raw:
         line = raw.count(b"\n", 0, raw.index(b"\0")) + 1
         return "", Fault(
@@ -173,6 +178,8 @@ class _Reader:
         node = self._scalar(top, "node")
         if node and not NODE_NAME.fullmatch(node):
             self._fault(top.get("node"), f"node: expected lower-case letters, digits, '-' and '.', not '{_shown(node)}'")
+        elif len(node) > HOST_NAME:
+            self._fault(top.get("node"), f"node: expected at most {HOST_NAME} characters, not {len(node)}: it is the board's host name too")
         return Wishes(
             cloud=cloud,
             token=token,

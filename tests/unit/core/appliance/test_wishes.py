@@ -144,6 +144,7 @@ def test_addresses(cloud: str) -> None:
         (f"{GOOD}ports: {{hub: many}}\n", "line 3: ports: hub: expected a number"),
         (f'{GOOD}node: "pi\n', "a quotation mark that is not closed"),
         (f"{GOOD}node:pi\n", "line 3: cannot be understood"),
+        (f"{GOOD}node: {'n' * 65}\n", "line 3: node: expected at most 64 characters, not 65"),
         (f"{GOOD}node\n", "line 3: expected NAME: VALUE, node: VALUE; is a colon missing"),
         (f"{GOOD}gpio: {{device: a, pins: {{red: {'9' * 5000}}}}}\n", "line 3: gpio: pins: expected LAMP: NUMBER"),
         ("[" * 5000, "the file cannot be read"),
@@ -173,6 +174,7 @@ def test_a_file_that_was_not_written_to_its_end() -> None:
 
 def test_another_encoding_and_no_text_at_all() -> None:
     assert "UTF-8" in str(read(f"{GOOD}node: ü\n".encode("latin-1"))[1][0])
+    assert "UTF-16" in str(read(GOOD.encode("utf-16"))[1][0])
     assert "bytes; expected a few lines" in str(read(b"x" * (LIMIT + 1))[1][0])
 
 
