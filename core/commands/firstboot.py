@@ -7,6 +7,7 @@ beside pinnace.yaml. Where something is wrong, a board that is a node already go
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -43,12 +44,13 @@ def run(args: argparse.Namespace) -> int:
         try:
             changed = board.settle(files(wishes, report.name))
         except OSError as error:
-            report.notes.append(
-                f"the card cannot be written ({error.strerror or error}): what it had before counts. Is it full, or worn out?"
-            )
+            _note_unwritable(report, error)
         board.rename(report.name)
-    _notes(board, report, Slots(args.data / "boot", args.run_dir))
-    teller.tell(report)
+    slots = Slots(args.data / "boot", args.run_dir)
+    _notes(board, report, slots)
+    if teller.tell(report) and not board.worn:
+        with contextlib.suppress(OSError):  # it is told again then
+            slots.told()
     notify_ready()  # the network may start
     if wishes is None or board.worn:
         return 0
@@ -57,14 +59,15 @@ def run(args: argparse.Namespace) -> int:
     joining = Joining(wishes, report.name, root=args.root, machine=board.machine_id, before=read(board.applied())[0])
     if not joining.is_due(is_node=board.is_node):
         report.cloud, report.is_joined = f"{wishes.cloud}: joined before, nothing has changed", True
-        board.note_applied(raw)
+        _note_applied(board, report, raw)
         teller.tell(report)
         return 0
     for sentence in joining.attempts(board, limit=args.attempts):
         report.cloud, report.is_joined, report.address = sentence, joining.is_done, joining.address
         teller.tell(report)
     if joining.is_done:
-        board.note_applied(raw)
+        _note_applied(board, report, raw)
+        teller.tell(report)
         board.systemctl("--no-block", "restart", "pinnace-edge.service")
     return 0 if joining.is_done else 1
 
@@ -90,8 +93,19 @@ def _notes(board: Board, report: Report, slots: Slots) -> None:
     given_up = slots.given_up
     if given_up is not None:
         report.notes.append(told(given_up))
-        if not board.worn:
-            slots.told()
+
+
+def _note_applied(board: Board, report: Report, raw: bytes) -> None:
+    try:
+        board.note_applied(raw)
+    except OSError as error:
+        _note_unwritable(report, error)
+
+
+def _note_unwritable(report: Report, error: OSError) -> None:
+    note = f"the card cannot be written ({error.strerror or error}): what it had before counts. Is it full, or worn out?"
+    if note not in report.notes:
+        report.notes.append(note)
 
 
 class _Teller:
@@ -101,7 +115,8 @@ class _Teller:
         self._board = board
         self._told: set[str] = set()
 
-    def tell(self, report: Report) -> None:
+    def tell(self, report: Report) -> bool:
+        """Whether the report stands on the boot partition."""
         text = report.text(time.time())
         for line in text.splitlines():
             if line and line not in self._told and not line.startswith("("):
@@ -111,3 +126,5 @@ class _Teller:
             self._board.tell(text)
         except OSError as error:
             print(f"pinnace: the report cannot be written to the boot partition: {error.strerror or error}", flush=True)
+            return False
+        return True

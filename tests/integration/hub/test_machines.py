@@ -217,6 +217,15 @@ async def test_a_full_card_is_told(make_card: Callable[[str, str], Card]) -> Non
     assert "the card cannot be written" in card.report
 
 
+async def test_a_card_that_is_full_when_it_has_joined_goes_on_as_the_node_it_became(make_card: Callable[[str, str], Card]) -> None:
+    card = make_card("card", FIRST)
+    card.write()
+    (card.data / "etc/pinnace.yaml").mkdir()
+    assert await card.start() == 0
+    assert "joined" in card.report
+    assert "the card cannot be written" in card.report
+
+
 async def test_what_the_initramfs_found_is_told(make_card: Callable[[str, str], Card]) -> None:
     card = make_card("card", FIRST)
     card.write()
@@ -227,6 +236,12 @@ async def test_what_the_initramfs_found_is_told(make_card: Callable[[str, str], 
     assert "One of the two roots on the card is damaged" in card.report
     assert "The upgrade in root b was given up: its node was not Ready in time." in card.report
     assert not (card.data / "boot/failed").exists(), "told once"
+    (card.data / "boot/failed").write_text("b it is damaged\n")
+    (card.boot / "pinnace-report.txt").unlink()
+    (card.boot / "pinnace-report.txt").mkdir()  # as good as a boot partition that cannot be written
+    assert await card.start() == 0
+    assert (card.data / "boot/failed").exists(), "not told yet"
+    (card.boot / "pinnace-report.txt").rmdir()
     (card.run / "worn").write_text("the card can no longer be written: replace the card\n")
     card.write(token="0" * 64 + ".a.b.c")
     assert await card.start() == 0
