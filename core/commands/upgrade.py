@@ -47,18 +47,19 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("which root? give the pinnace-VERSION.root of a release, or its address")
     if "://" not in args.file:
         _refuse_older(_looked(Path(args.file)), args)
-    slot = slots.begin()
-    target = slots.partition(slot)
-    print(f"writing {args.file} to root {slot} ({target})", flush=True)
+    slot = slots.other
     try:
+        slots.begin()
+        target = slots.partition(slot)
+        print(f"writing {args.file} to root {slot} ({target})", flush=True)
         with opened(args.file) as source:
             seal = rootfile.write(source, target, sha256=args.sha256, progress=lambda done: print(f"  {done / 1e6:.0f} MB", flush=True))
+        _refuse_older(seal, args)
+        slots.try_next(slot)
     except OSError as error:
         raise PinnaceError(
             f"root {slot} was not written: {error.strerror or error}; this node goes on with what it has, try again"
         ) from error
-    _refuse_older(seal, args)
-    slots.try_next(slot)
     print(f"version {seal.version} is written and compared; it is tried at the next start, {TRIES} times at most", flush=True)
     if not args.no_reboot:
         Board().systemctl("--no-block", "reboot")

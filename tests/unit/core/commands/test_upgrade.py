@@ -64,6 +64,19 @@ def test_wrong_addresses(place: str, error: type[PinnaceError]) -> None:
         pass
 
 
+def test_a_card_that_cannot_be_written_is_told(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rootfile.seal(root, "99.0")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "slot").write_text("a\n")
+    (run / "partitions").write_text(f"{tmp_path}/p\n")
+    (tmp_path / "p3").touch()
+    (tmp_path / "state").touch()  # as good as any place that cannot be written, also for root
+    monkeypatch.setattr(upgrade, "Slots", lambda: Slots(tmp_path / "state", run))
+    with pytest.raises(PinnaceError, match=r"root b was not written: .*; this node goes on with what it has"):
+        upgrade.run(parsed(str(root), "--no-reboot"))
+
+
 @pytest.fixture
 def slots(tmp_path: Path) -> Slots:
     """Root b runs, on trial."""
@@ -123,7 +136,7 @@ def test_a_root_whose_agent_hangs_is_given_up(slots: Slots, tmp_path: Path, monk
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{folder}/sock")
         listener.listen()
-        with pytest.raises(PinnaceError, match="root b is given up.*the agent does not answer"):
+        with pytest.raises(PinnaceError, match=r"root b is given up.*the agent does not answer"):
             confirmed(slots, Path(folder, "sock"), tmp_path, within=0)
     assert (tmp_path / "boot/trial").read_text() == "b 0\n"
 
