@@ -183,6 +183,10 @@ class Board:
                         raise
                 await asyncio.sleep(1)
 
+    async def kept(self) -> str:
+        """The root that is started from now on; empty while another one is on trial."""
+        return (await self.ssh("sh", "-c", "'test -e /data/boot/trial || cat /data/boot/active'")).strip()
+
     async def pins(self) -> dict[int, str]:
         """BCM number → "hi" or "lo", of the pins that somebody drives, by the word of the board's pin controller (debugfs, gpio)."""
         said = await self.ssh("cat", "/sys/kernel/debug/gpio")

@@ -139,7 +139,7 @@ async def _after(board: Board, cloud: Cloud, node: str, work: Work, *, is_alone:
     if sure.upgraded_to and slot != sure.upgraded_to:
         raise Off(f"the upgrade to root {sure.upgraded_to} was acknowledged, but root {slot} runs")
     if sure.upgraded_to:
-        await until(lambda: _active(board), lambda active: active == slot, f"root {slot} kept", seconds=LONG)
+        await until(board.kept, lambda kept: kept == slot, f"root {slot} kept", seconds=LONG)
         checked.append(f"root {slot} kept")
         sure.upgraded_to = ""
     await _lamps_are(board, sure.asked)
@@ -166,10 +166,6 @@ async def _has_agent(board: Board) -> bool:
 
 def _is_other(former: str, container: str) -> bool:
     return container not in ("", former)
-
-
-async def _active(board: Board) -> str:
-    return (await board.ssh("sh", "-c", "'test -e /data/boot/trial || cat /data/boot/active'")).strip()
 
 
 async def _reported(cloud: Cloud) -> dict[str, str]:

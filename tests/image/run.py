@@ -173,6 +173,18 @@ async def falls_back(board: Board, cloud: Cloud, steps: Steps) -> None:
     steps.saw(f"{TRIES} starts of the new root were cut off: the former one is back and Ready; the report: {told[0]}")
 
 
+async def stays(board: Board, cloud: Cloud, steps: Steps) -> None:
+    """An upgrade that gets as far as Ready: the board restarts by itself, into the new root, and keeps it."""
+    boot_id = _boot_id(await cloud.node(NODE))
+    await board.ssh("pinnace", "upgrade", NEW_ROOT, seconds=LONG)
+    await board.ends(seconds=LONG)
+    await board.start("b")
+    await until(lambda: cloud.node(NODE), lambda node: is_ready(node, boot_id), "the node Ready in root b", seconds=LONG)
+    await board.until_ssh(seconds=LONG)
+    await until(board.kept, lambda kept: kept == "b", "root b kept", seconds=LONG)
+    steps.saw("pinnace upgrade once more: the board restarted by itself, is Ready in root b, and keeps it")
+
+
 def _boot_id(node: Any) -> str:
     return str(((node.get("status") or {}).get("nodeInfo") or {}).get("bootID", ""))
 
@@ -197,6 +209,9 @@ async def image_test(args: argparse.Namespace) -> None:
             await pod(board, cloud, steps)
             if not args.short:
                 await falls_back(board, cloud, steps)
+                await board.start("a")
+                await board.until_ssh(seconds=LONG)
+                await stays(board, cloud, steps)
                 await corrected(board, cloud, steps)
             board.cut()
             boot_id = _boot_id(await cloud.node(NODE))
