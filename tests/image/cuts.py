@@ -107,10 +107,12 @@ async def _until_the_cut(board: Board, work: Work, *, is_upgrade: bool, draw: ra
         for job in jobs:
             job.cancel()
         found = await asyncio.gather(*jobs, return_exceptions=True)
-    for each in (*(job.exception() for job in done if not job.cancelled()), *found):
+    for each in found:
         if isinstance(each, Exception) and not isinstance(each, Off | TimeoutError):
             raise each
-    return f"after {seconds:.1f} s of twins, pods{' and an upgrade' if is_upgrade else ''}"
+    failed = [str(error) for job in done if (error := job.exception())]
+    early = f" (cut before, when this had failed: {'; '.join(failed)})" if failed else ""
+    return f"after {seconds:.1f} s of twins, pods{' and an upgrade' if is_upgrade else ''}{early}"
 
 
 async def _after(board: Board, cloud: Cloud, node: str, work: Work, *, is_alone: bool) -> str:

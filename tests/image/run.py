@@ -239,17 +239,20 @@ async def image_test(args: argparse.Namespace) -> None:
 
 
 def _built(pattern: str) -> Path:
-    found = sorted((ROOT / "dist" / "image").glob(f"pinnace-{pattern}"))
+    """The newest one."""
+    found = list((ROOT / "dist" / "image").glob(f"pinnace-{pattern}"))
     if not found:
         raise SystemExit("there is no image in dist/image; make image")
-    return found[-1]
+    return max(found, key=lambda path: path.stat().st_mtime)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--power-cuts", type=int, default=0, metavar="N", help="cut the board's power so often, at random moments")
     parser.add_argument("--seed", type=int, help="of those moments (default: a new one, which is printed)")
-    parser.add_argument("--short", action="store_true", help="leave out the wrong pinnace.yaml and plain Debian")
+    parser.add_argument(
+        "--short", action="store_true", help="leave out the small card, the failed upgrade, the wrong pinnace.yaml and plain Debian"
+    )
     parser.add_argument("--place", type=Path, default=ROOT / ".build" / "image-test", metavar="DIR", help="what is kept (%(default)s)")
     args = parser.parse_args()
     missing = missing_programs()
