@@ -37,7 +37,7 @@ class Seal(NamedTuple):
 
 
 def seal(path: Path, version: str) -> Seal:
-    """Seal a bare squashfs. Raises ConfigError for what is none."""
+    """Seal a bare squashfs. Raises RefusedError for what is none."""
     with path.open("rb+") as file:
         size = _padded(file.read(96))
         file.truncate(size)

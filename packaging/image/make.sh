@@ -78,6 +78,7 @@ rm -rf genimage.tmp images
 genimage --config genimage.cfg --rootpath stage --inputpath "$work" --outputpath images --tmppath genimage.tmp >genimage.log 2>&1 ||
     { tail -n 20 genimage.log >&2; fail "genimage failed"; }
 name=pinnace-$version
+rm -f "$out/$name-pi.img.xz" # of an image before this one
 mv images/pinnace.img "$out/$name-pi.img"
 cp root.squashfs "$out/$name.root"
 if [ -z "${IMAGE_PLAIN:-}" ]; then
