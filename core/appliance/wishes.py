@@ -14,6 +14,8 @@ LIMIT: Final = 64 << 10
 """Bytes that the file may have."""
 HOST_NAME: Final = 64
 """Characters of a machine's name (Linux, sethostname(2))."""
+WIRINGPI: Final = frozenset({*range(17), *range(21, 32)})
+"""wiringPi's numbers of the pins on the 40-pin header."""
 
 
 class Fault(NamedTuple):
@@ -279,17 +281,23 @@ class _Reader:
         device = self._scalar(section, "device")
         if not _WORD.fullmatch(device):
             self._fault(section.get("device", node), "gpio: device: expected the name of the Device, traffic-light-instance-01 say")
-        pins = {}
+        pins: dict[str, int] = {}
+        known = len(self.faults)
         for name, value in self._entries(section.get("pins"), "gpio: pins"):
-            number = self._scalar({name: value}, name)
-            if not (re.fullmatch(r"[0-9]{1,2}", number) and int(number) <= 31 and _WORD.fullmatch(name)):
+            text = self._scalar({name: value}, name)
+            number = int(text) if re.fullmatch(r"[0-9]{1,2}", text) else -1
+            if number not in WIRINGPI or not _WORD.fullmatch(name):
                 self._fault(
-                    value, f"gpio: pins: expected LAMP: NUMBER with a number of wiringPi, 0 to 31, not '{_shown(name)}: {_shown(number)}'"
+                    value,
+                    "gpio: pins: expected LAMP: NUMBER with a number of wiringPi, 0 to 16 or 21 to 31, "
+                    f"not '{_shown(name)}: {_shown(text)}'",
                 )
-                continue
-            pins[name] = int(number)
-        if not section.get("pins"):
-            self._fault(node, "gpio: pins: expected lines LAMP: NUMBER")
+            elif number in pins.values():
+                self._fault(value, f"gpio: pins: {name}: another lamp is on pin {number} already")
+            else:
+                pins[name] = number
+        if not pins and len(self.faults) == known:
+            self._fault(section.get("pins", node), "gpio: pins: expected lines LAMP: NUMBER")
         return Lamps(device, pins)
 
     def _ports(self, node: Any) -> Ports:

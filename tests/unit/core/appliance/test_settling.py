@@ -9,9 +9,10 @@ from pathlib import PurePosixPath
 import pytest
 
 from pinnace.core.appliance import settling
-from pinnace.core.appliance.wishes import Lamps, Ports, Wifi, Wishes
+from pinnace.core.appliance.wishes import WIRINGPI, Lamps, Ports, Wifi, Wishes
 from pinnace.core.commands import join
 from pinnace.mappers.gpio import command as gpio
+from pinnace.mappers.gpio import numbering
 
 ALL = Wishes(
     cloud="10.0.0.1",
@@ -78,6 +79,10 @@ def test_the_lamps_are_flags_of_the_mapper() -> None:
     args = parser.parse_args(shlex.split(kept.content.strip().removeprefix("ARGUMENTS=")))
     assert [(lamp.name, lamp.bcm) for lamp in gpio.lamps_of(args)] == [("red", 26), ("green", 13)]
     assert args.device == "light-1"
+
+
+def test_every_pin_that_pinnace_yaml_takes_is_one_the_mapper_knows() -> None:
+    assert {pin.wiringpi for pin in numbering.PINS} == WIRINGPI
 
 
 @pytest.mark.parametrize(
