@@ -1,7 +1,7 @@
 """Look for what a node needs and for what is wrong with this machine: kernel and cgroups, clock, power and temperature, card and disk,
 ports, container runtime, certificate, the way to the cloud, the edge itself. Each fault comes with the line to type.
 
-Exit code: 0 all well, 1 something to watch, 2 something is wrong. Nothing is changed.
+Exit code: 0 all well, 1 something to watch, 2 something is wrong, 3 edgecore.yaml may be read by root only. Nothing is changed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from pinnace.core.base.errors import ConfigError
+from pinnace.core.base.errors import ConfigError, RefusedError
 
 SUMMARY = "what is wrong with this machine, and the line to type"
 CONFIG = Path("/etc/kubeedge/config/edgecore.yaml")
@@ -31,11 +31,16 @@ def run(args: argparse.Namespace) -> int:
     from pinnace.core.settings import EdgeCoreSettings
 
     findings: list[Finding] = []
-    settings, config = EdgeCoreSettings(), args.config if args.config.exists() else None
+    settings, config = EdgeCoreSettings(), None
     try:
+        config = args.config if args.config.exists() else None
         if config is not None:
             settings = load(config, EdgeCoreSettings)
+    except PermissionError as error:
+        raise _only_root(args.config) from error
     except ConfigError as error:
+        if isinstance(error.__cause__, PermissionError):
+            raise _only_root(args.config) from error
         findings.append(Finding("configuration", Level.ERROR, f"{error}; the rest goes by KubeEdge's defaults", f"nano {config}"))
     matters = [each for each in MATTERS if not (args.offline and each == "cloud")]
     findings += examine(Subject(settings, config=config), matters)
@@ -51,3 +56,7 @@ def run(args: argparse.Namespace) -> int:
             for line in each.remedy.splitlines() if each.level is not Level.OK else ():
                 print(f"{'':<21}$ {line}")
     return max(int(gravest), 0)
+
+
+def _only_root(config: Path) -> RefusedError:
+    return RefusedError(f"{config} may be read by root only, and all else goes by it; use sudo")

@@ -70,11 +70,11 @@ def _context(subject: Subject) -> ssl.SSLContext | None:
 def _reach(what: str, place: Endpoint, context: ssl.SSLContext | None) -> Reach:
     began = time.monotonic()
     try:
-        found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+        socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
     except OSError as error:
         return Reach(what, str(place), "name", error.strerror or str(error))
     try:
-        with socket.create_connection((str(found[0][4][0]), place.port), timeout=_SECONDS) as plain:
+        with socket.create_connection((place.host, place.port), timeout=_SECONDS) as plain:
             if context is not None:
                 with context.wrap_socket(plain, server_hostname=place.host) as secure:
                     secure.settimeout(0.3)

@@ -17,13 +17,14 @@ _SECONDS: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class RuntimeFacts:
-    """`endpoint` is the socket of another runtime, "" for the built-in one, and `endpoint_problem` why it does not answer. `forward_policy`
-    is the firewall's word on packets that pass through (ACCEPT, DROP, "" unknown)."""
+    """`endpoint` is the socket of another runtime, "" for the built-in one, and `endpoint_problem` why it does not answer; where
+    `is_forbidden`, only root may ask. `forward_policy` is the firewall's word on packets that pass through (ACCEPT, DROP, "" unknown)."""
 
     runs_pods: bool = True
     is_root: bool = True
     endpoint: str = ""
     endpoint_problem: str = ""
+    is_forbidden: bool = False
     crun: str = ""
     crun_version: str = ""
     has_shim: bool = True
@@ -40,7 +41,10 @@ def read(subject: Subject, *, is_root: bool) -> RuntimeFacts:
     if not edged.enable:
         return RuntimeFacts(runs_pods=False)
     if endpoint:
-        return RuntimeFacts(is_root=is_root, endpoint=endpoint, endpoint_problem=_problem(endpoint.removeprefix("unix://")))
+        try:
+            return RuntimeFacts(is_root=is_root, endpoint=endpoint, endpoint_problem=_problem(endpoint.removeprefix("unix://")))
+        except PermissionError:
+            return RuntimeFacts(is_root=is_root, endpoint=endpoint, is_forbidden=True)
     crun = subject.which(builtin.crun) if "/" not in builtin.crun else builtin.crun * subject.path(builtin.crun).exists()
     folders = builtin.cni_bin_dirs
     return RuntimeFacts(
@@ -52,17 +56,20 @@ def read(subject: Subject, *, is_root: bool) -> RuntimeFacts:
         has_shim=PROGRAM.exists(),
         missing_plugins=[each for each in PLUGINS if not any(subject.path(folder / each).exists() for folder in folders)],
         plugin_folders=list(map(str, folders)),
-        iptables=subject.which("iptables") or subject.which("nft"),
+        iptables=subject.which("iptables"),
         forward_policy=_policy(subject.said("iptables", "-w", "2", "-S", "FORWARD") or ""),
         forwards=subject.text("/proc/sys/net/ipv4/ip_forward") == "1",
     )
 
 
 def _problem(path: str) -> str:
+    """Raises PermissionError."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(_SECONDS)
             probe.connect(path)
+    except PermissionError:
+        raise
     except OSError as error:
         return error.strerror or str(error)
     return ""
@@ -79,7 +86,7 @@ def check(facts: RuntimeFacts) -> Iterator[Finding]:
     if not facts.is_root:
         yield Finding("runtime", Level.WARNING, "not looked at as root: an edge that is not root runs no pods", "sudo pinnace doctor")
     if facts.endpoint:
-        yield _behind_socket(facts)
+        yield from () if facts.is_forbidden else (_behind_socket(facts),)
         return
     yield from _builtin(facts)
     yield from _ports_of_host(facts)
@@ -111,7 +118,7 @@ def _builtin(facts: RuntimeFacts) -> Iterator[Finding]:
 
 def _ports_of_host(facts: RuntimeFacts) -> Iterator[Finding]:
     if not facts.iptables:
-        text = "there is neither iptables nor nft: hostPort and the pods' way out do not work"
+        text = "iptables, which the network plugins ask for (nft alone does not do), is not installed: only pods with hostNetwork can start"
         yield Finding("firewall", Level.ERROR, text, "apt-get install iptables")
     elif facts.forward_policy == "DROP":
         text = "the firewall drops what passes through (FORWARD): pods with a network of their own may reach nobody"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import os
+import socket
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,7 +17,8 @@ from fakes.machine import machine
 from pinnace.core.base.settings.edged import BuiltinRuntimeSettings, EdgedSettings, KubeletSettings
 from pinnace.core.doctor import agent, certificates, cloud, runtime
 from pinnace.core.doctor.finding import Level
-from pinnace.core.hub.settings import EdgeHubSettings
+from pinnace.core.doctor.subject import Subject
+from pinnace.core.hub.settings import EdgeHubSettings, WebSocketSettings
 from pinnace.core.settings import EdgeCoreSettings, ModuleSettings
 
 WELL = runtime.RuntimeFacts(crun="/usr/bin/crun", crun_version="1.8.1", iptables="/usr/sbin/iptables")
@@ -53,10 +57,36 @@ def test_programs_and_plugins_are_looked_for_below_the_root(tmp_path: Path) -> N
     }
     facts = runtime.read(machine(tmp_path, files), is_root=True)
     assert facts.crun.endswith("/usr/bin/crun")
-    assert facts.iptables.endswith("nft")
+    assert facts.iptables == ""  # the plugins run iptables, and fail with nft alone
     assert facts.missing_plugins == ["portmap"]
     builtin = EdgedSettings(builtin_runtime=BuiltinRuntimeSettings(crun="/opt/crun"))
     assert runtime.read(machine(tmp_path, {}, EdgeCoreSettings(modules=ModuleSettings(edged=builtin))), is_root=True).crun == ""
+
+
+@pytest.mark.root
+def test_a_socket_for_root_is_not_said_to_be_silent() -> None:
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"{folder}/c.sock")
+        server.listen()
+        kubelet = KubeletSettings(container_runtime_endpoint=f"unix://{folder}/c.sock")
+        settings = EdgeCoreSettings(modules=ModuleSettings(edged=EdgedSettings(tailored_kubelet_config=kubelet)))
+        os.seteuid(65534)
+        try:
+            facts = runtime.read(Subject(settings), is_root=False)
+        finally:
+            os.seteuid(0)
+    assert [(each.level, each.remedy) for each in runtime.check(facts)] == [(Level.WARNING, "sudo pinnace doctor")]
+
+
+def test_the_hub_is_tried_at_each_of_its_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ("127.0.0.2", "127.0.0.1")]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        hub = EdgeHubSettings(http_server="https://127.0.0.1:9", websocket=WebSocketSettings(server=f"hub.test:{port}"))
+        settings = EdgeCoreSettings(modules=ModuleSettings(edge_hub=hub))
+        facts = cloud.read(machine(tmp_path, {}, settings))
+    assert next(each for each in facts.reaches if each.what == "hub").stage == ""
 
 
 def test_a_runtime_behind_a_socket_is_asked(tmp_path: Path) -> None:
