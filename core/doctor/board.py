@@ -21,11 +21,13 @@ _SUPPLY: Final = "a supply of 5.1 V and 2.5 A (Pi 3), 3 A (Pi 4), 5 A (Pi 5) and
 
 @dataclass(frozen=True, slots=True)
 class BoardFacts:
-    """`throttled` is the firmware's word, None where there is none to ask; `temperatures` are degrees Celsius by zone."""
+    """`throttled` is the firmware's word, None where there is none to ask; `is_low` what the kernel says of the voltage now, None where it
+    does not watch; `temperatures` are degrees Celsius by zone."""
 
     model: str
     throttled: int | None
     temperatures: dict[str, float]
+    is_low: bool | None = None
 
 
 def read(subject: Subject) -> BoardFacts:
@@ -37,7 +39,16 @@ def read(subject: Subject) -> BoardFacts:
         value = subject.text(f"{folder}/temp")
         if value.lstrip("-").isdigit():
             temperatures[subject.text(f"{folder}/type") or zone.name] = int(value) / 1000
-    return BoardFacts(subject.model, int(match[1], 16) if match else None, temperatures)
+    return BoardFacts(subject.model, int(match[1], 16) if match else None, temperatures, _is_low(subject))
+
+
+def _is_low(subject: Subject) -> bool | None:
+    """Asks the kernel's own watch over a Raspberry Pi's supply (Linux, raspberrypi-hwmon), for systems without vcgencmd."""
+    for sensor in subject.path("/sys/class/hwmon").glob("hwmon*"):
+        folder = f"/sys/class/hwmon/{sensor.name}"
+        if subject.text(f"{folder}/name") == "rpi_volt":
+            return {"0": False, "1": True}.get(subject.text(f"{folder}/in0_lcrit_alarm"))
+    return None
 
 
 def check(facts: BoardFacts) -> Iterator[Finding]:
@@ -47,11 +58,14 @@ def check(facts: BoardFacts) -> Iterator[Finding]:
 
 def _power(facts: BoardFacts) -> Finding:
     word = facts.throttled
-    if word is None:
-        return Finding("power", Level.OK if "Raspberry" not in facts.model else Level.UNKNOWN, "this machine does not tell of its supply")
-    if word & UNDER_VOLTAGE:
+    if facts.is_low or (word or 0) & UNDER_VOLTAGE:
         text = f"the voltage is too low right now: the board may stop, and the card may be damaged; it needs {_SUPPLY}"
-        return Finding("power", Level.ERROR, text, "vcgencmd get_throttled  # 0x0 is what it should say")
+        shown_by = "vcgencmd get_throttled  # 0x0 is what it should say" if word else "dmesg | grep -i voltage"
+        return Finding("power", Level.ERROR, text, shown_by)
+    if word is None and facts.is_low is None:
+        return Finding("power", Level.OK if "Raspberry" not in facts.model else Level.UNKNOWN, "this machine does not tell of its supply")
+    if word is None:
+        return Finding("power", Level.OK, "the voltage is high enough right now; `dmesg | grep -i voltage` tells of earlier")
     if word & UNDER_VOLTAGE << SINCE_START:
         text = f"the voltage was too low since the machine started: the board needs {_SUPPLY}"
         return Finding("power", Level.WARNING, text, "dmesg | grep -i voltage")

@@ -43,5 +43,14 @@ def test_a_raspberry_pi_whose_firmware_says_nothing_is_no_healthy_one(tmp_path: 
     assert facts.model.startswith("Raspberry Pi 4")
 
 
+@pytest.mark.parametrize(("alarm", "level"), [("0", Level.OK), ("1", Level.ERROR), ("", Level.UNKNOWN)])
+def test_the_kernel_is_asked_where_there_is_no_vcgencmd(tmp_path: Path, alarm: str, level: Level) -> None:
+    sensors = {"/sys/class/hwmon/hwmon0/name": "cpu_thermal\n", "/sys/class/hwmon/hwmon1/name": "rpi_volt\n"}
+    facts = board.read(machine(tmp_path, {**MODEL, **sensors, "/sys/class/hwmon/hwmon1/in0_lcrit_alarm": alarm + "\n"}))
+    power = next(each for each in board.check(facts) if each.matter == "power")
+    assert power.level is level
+    assert (power.remedy == "dmesg | grep -i voltage") == (level is Level.ERROR)
+
+
 def test_another_machine_needs_none_of_it(tmp_path: Path) -> None:
     assert {each.level for each in board.check(board.read(machine(tmp_path, {})))} == {Level.OK}
