@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ class ClockFacts:
 
 def read(subject: Subject) -> ClockFacts:
     store = subject.path(subject.settings.database.data_source)
-    floor = max(_written(Path(__file__)), *(_written(store.with_name(store.name + end)) for end in ("", "-wal")))
+    programs = Path(__file__), Path(sys.executable)  # a frozen module is no file
+    floor = max(*map(_written, programs), *(_written(store.with_name(store.name + end)) for end in ("", "-wal")))
     rtcs = subject.path("/sys/class/rtc")
     return ClockFacts(
         time.time(),

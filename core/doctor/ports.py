@@ -12,8 +12,8 @@ from pinnace.core.eventbus.settings import MODE_EXTERNAL, MODE_INTERNAL
 from pinnace.core.footprint import traffic
 
 _LISTENING: Final = "0A"
-RIVALS: Final = {"kubelet": "kubelet", "edgecore": "edgecore", "k3s-agent": "k3s-agent", "k3s": "k3s"}
-"""Programs that run pods of a cluster themselves, and their services."""
+RIVALS: Final = {"kubelet": "kubelet", "edgecore": "edgecore", "k3s-agent": "k3s-agent", "k3s-server": "k3s", "k3s": "k3s"}
+"""Processes that run pods of a cluster themselves, and their services."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ TIGHT_PART: Final = 0.15
 _WORN_TENTHS: Final = 9
 """life_time of eMMC counts tenths of the life it is made for (JEDEC eMMC 5.0)."""
 _KERNEL_ERRORS: Final = re.compile(
-    r"(?:I/O error, dev|Buffer I/O error on dev(?:ice)?|EXT4-fs error \(device) (\w+)|(mmc\d+): .*(?:error|timeout)"
+    r"(?:(?:I/O|critical medium) error, dev|Buffer I/O error on dev(?:ice)?|EXT4-fs error \(device) (\w+)"
+    r"|(mmc\d+|mmcblk\d+): .*(?:error|[Tt]imeout)"
 )
 _KERNEL_RECORDS: Final = 20_000
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
+import pytest
 from fakes.machine import machine
 
 from pinnace.core.doctor import clock
@@ -50,6 +52,15 @@ def test_the_store_tells_what_time_has_been(tmp_path: Path) -> None:
     assert facts.service == "systemd-timesyncd"
     (tmp_path / "run/systemd/timesync/synchronized").touch()
     assert clock.read(subject).is_synchronised is True
+
+
+def test_a_frozen_program_tells_what_time_has_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "pinnace"
+    program.touch()
+    os.utime(program, (NOW, NOW))
+    monkeypatch.setattr(clock, "__file__", str(tmp_path / "lib/pinnace/core/doctor/clock.pyc"))  # inside of the archive
+    monkeypatch.setattr(sys, "executable", str(program))
+    assert clock.read(machine(tmp_path, {})).floor == NOW
 
 
 def test_this_machines_clock_can_be_asked() -> None:

@@ -57,6 +57,8 @@ def test_listeners_and_rivals_are_read(tmp_path: Path) -> None:
         "/proc/9/fd/": "",
         "/proc/10/comm": "edgecore\n",
         "/proc/10/cmdline": "/usr/local/bin/edgecore\0",
+        "/proc/12/comm": "k3s-server\n",
+        "/proc/12/cmdline": "/usr/local/bin/k3s server\0",
         "/proc/11/comm": "pinnace\n",
         "/proc/11/cmdline": "/opt/pinnace/current/pinnace\0edgecore\0",
     }
@@ -66,7 +68,7 @@ def test_listeners_and_rivals_are_read(tmp_path: Path) -> None:
     (tmp_path / "proc/9/fd/3").symlink_to("socket:[77]")
     facts = ports.read(subject)
     assert facts.listeners == {1883: "nginx"}
-    assert facts.rivals == ["edgecore"]
+    assert facts.rivals == ["edgecore", "k3s"]
     assert facts.is_agent_running
     assert [each.port for each in facts.needs] == [1884, 1883, 10355]
     facts = ports.read(dataclasses.replace(subject, config=None))

@@ -68,13 +68,17 @@ def test_what_the_machine_tells_is_read(tmp_path: Path) -> None:
         "3,700,1200,-;blk_update_request: I/O error, dev mmcblk1, sector 4096 op 0x1\n"
         "6,701,1300,-;usb 1-1: new device\n"
         "3,702,1400,-;EXT4-fs error (device mmcblk1p4): ext4_lookup:1700\n"
+        "3,703,1500,-;mmc0: Timeout waiting for hardware interrupt.\n"
+        "3,704,1600,-;mmcblk1: error -110 sending status command\n"
+        "6,705,1700,-;mmcblk1: mmc1:aaaa SU16G 14.8 GiB\n"
     )
     files = {
         "/var/lib/kubeedge/": "",
         "/proc/self/mountinfo": mounts,
         "/sys/devices/mmc/mmcblk1p4/stat": "",
-        "/sys/block/mmcblk1/device/life_time": "0x02 0x05\n",
-        "/sys/block/mmcblk1/device/pre_eol_info": "0x01\n",
+        "/sys/devices/mmc0/mmc0:aaaa/life_time": "0x02 0x05\n",
+        "/sys/devices/mmc0/mmc0:aaaa/pre_eol_info": "0x01\n",
+        "/sys/block/mmcblk1/": "",
         "/sys/fs/ext4/mmcblk1p4/errors_count": "3\n",
         "/dev/kmsg": log,
     }
@@ -82,6 +86,7 @@ def test_what_the_machine_tells_is_read(tmp_path: Path) -> None:
     links = tmp_path / "sys/dev/block"
     links.mkdir(parents=True)
     (links / device).symlink_to("../../devices/mmc/mmcblk1p4")
+    (tmp_path / "sys/block/mmcblk1/device").symlink_to("../../devices/mmc0/mmc0:aaaa")
     facts = storage.read(subject)
     assert {each.path: (each.device, each.mounted_on, each.is_read_only) for each in facts.places} == {
         "/var/lib/kubeedge": ("mmcblk1p4", "/var", False),
@@ -89,7 +94,7 @@ def test_what_the_machine_tells_is_read(tmp_path: Path) -> None:
         "/var/log/pods": ("mmcblk1p4", "/var", False),
     }
     (disk,) = facts.disks
-    assert disk == DiskFacts("mmcblk1p4", is_card=True, life_tenths=5, pre_eol=1, errors=3, kernel_errors=2)
+    assert disk == DiskFacts("mmcblk1p4", is_card=True, life_tenths=5, pre_eol=1, errors=3, kernel_errors=4)
     assert Level.ERROR in levels(facts)
 
 
