@@ -48,6 +48,7 @@ class Evictions:
         self._nodes = self._own.kind("nodes")
         self._pods = self._own.kind("pods")
         self._troubled: set[str] = set()
+        self._since: dict[str, dict[tuple[str, str], str]] = {}
         self._rounds: Rounds[str] = Rounds("eviction", self._reconcile)
         for item in self._own.items(self._nodes):
             self._rounds.touch(item.name)
@@ -69,13 +70,13 @@ class Evictions:
     async def _reconcile(self, name: str) -> float | None:
         self._troubled.discard(name)
         node = self._own.find(self._nodes, name)
-        if node is None:
-            return None
-        taints, is_silent = _trouble(node)
+        taints, is_silent = _trouble(node) if node is not None else ([], False)
         if not taints and not is_silent:
+            self._since.pop(name, None)
             return None
         self._troubled.add(name)
         now, again = self._own.wall(), None
+        taints = self._dated(name, taints, now_text(now))
         text = f'"nodeName":"{name}"'.encode()
         for pod in [item.decode() for item in self._own.items(self._pods) if text in item.body]:
             if pod["spec"].get("nodeName") != name or not is_active(pod):
@@ -90,6 +91,13 @@ class Evictions:
             elif at is not None:
                 again = at - now if again is None else min(again, at - now)
         return again
+
+    def _dated(self, node: str, taints: Sequence[Object], now: str) -> list[Object]:
+        """The taints with the time each came at; for one that does not tell, as those of kubectl, when it was first seen."""
+        known = self._since.get(node, {})
+        marks = [(each.get("key", ""), each.get("value", "")) for each in taints]
+        since = self._since[node] = {mark: known.get(mark, now) for mark in marks}
+        return [{**each, "timeAdded": each.get("timeAdded") or since[mark]} for mark, each in zip(marks, taints, strict=True)]
 
     async def _unready(self, pod: Object, node: str) -> None:
         """Nobody knows of a pod on a silent node whether it serves."""
