@@ -89,7 +89,7 @@ class Cluster:
             self._homeless[name] = place.pods
 
     def put_pod(self, pod: Object) -> bool:
-        """Take up a pod that is on a node; True when one that took something there is gone from it."""
+        """Take up a pod that is on a node; True when it is gone from there, or others have to reckon with it differently now."""
         key = (pod["metadata"]["namespace"], pod["metadata"]["name"])
         node = pod["spec"].get("nodeName") or ""
         if not node or has_ended(pod):
@@ -98,8 +98,9 @@ class Cluster:
         if before is not None and before != node:
             self.drop_pod(key)
         self._where[key] = node
-        self._pods(node)[key] = placed(pod)
-        return False
+        pods, now = self._pods(node), placed(pod)
+        was, pods[key] = pods.get(key), now
+        return was is not None and was != now
 
     def has(self, key: Key) -> bool:
         """Whether a pod is known to be on a node."""

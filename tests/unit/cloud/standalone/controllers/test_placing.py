@@ -112,6 +112,15 @@ def test_ended_and_moved_pods_make_room() -> None:
     assert made.choose(pod(cpu="1")).node == "n"
 
 
+def test_a_pod_that_others_reckon_with_differently_is_news() -> None:
+    made = cluster(node("n"), pod("q", on="n", labels={"app": "a"}))
+    apart = pod(affinity=affinity("podAntiAffinity", "a"))
+    assert not made.choose(apart).node
+    assert not made.put_pod({**pod("q", on="n", labels={"app": "a"}), "status": {"phase": "Running"}}), "its status is no news"
+    assert made.put_pod(pod("q", on="n", labels={"app": "b"}))
+    assert made.choose(apart).node == "n"
+
+
 def test_a_node_that_comes_back_still_has_its_pods() -> None:
     made = cluster(node("n"), pod("q", on="n", cpu="2"))
     made.drop_node("n")
