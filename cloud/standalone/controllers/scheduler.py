@@ -20,6 +20,8 @@ from pinnace.core.base.contract import scheduling
 logger = logging.getLogger(__name__)
 
 NAME: Final = "default-scheduler"
+RETRY_SECONDS: Final = 5.0
+"""Until a pod is looked at again whose look failed: no change need follow a failure."""
 _CLAIM_TABLES: Final = frozenset({"persistentvolumeclaims", "persistentvolumes"})
 
 
@@ -27,8 +29,16 @@ class Scheduler:
     """Pods of `schedulerName: default-scheduler`. One that fits nowhere is looked at again when a node, a claim or what is on a node
     changes."""
 
-    def __init__(self, objects: Objects, deletion: Deletion, *, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        objects: Objects,
+        deletion: Deletion,
+        *,
+        wall: Callable[[], float] = time.time,
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
         self._own = Owning(objects, deletion, NAME, wall=wall)
+        self._retry_seconds = retry_seconds
         self._pods = self._own.kind("pods")
         self._cluster = Cluster()
         self._due: dict[Key, tuple[int, str]] = {}
@@ -97,13 +107,20 @@ class Scheduler:
 
     def _again(self, about: bytes = b"") -> None:
         """Look once more at everybody who waits, or at those whose text has this in it."""
-        table = self._own.objects.state.table(self._pods.table)
         for key in list(self._unfit):
-            item = table.get(*key)
-            if item is None or about in item.body:
-                del self._unfit[key]
-                if item is not None:
-                    self._queue(key, item.decode())
+            self._once_more(key, about)
+
+    def _once_more(self, key: Key, about: bytes = b"") -> None:
+        item = self._own.objects.state.table(self._pods.table).get(*key)
+        if key in self._unfit and (item is None or about in item.body):
+            del self._unfit[key]
+            if item is not None:
+                self._queue(key, item.decode())
+
+    def _later(self, key: Key) -> None:
+        """Its look failed."""
+        self._unfit[key] = None
+        asyncio.get_running_loop().call_later(self._retry_seconds, self._once_more, key)
 
     async def _look(self, key: Key) -> None:
         namespace, name = key
@@ -120,8 +137,11 @@ class Scheduler:
                 await self._refuse(pod, why or choice.message)
         except ApiError as error:
             if error.code not in {404, 409}:
-                self._unfit[key] = None
+                self._later(key)
                 logger.warning("api.scheduler.failed pod=%s/%s error=%s", namespace, name, error.message)
+        except Exception:
+            self._later(key)
+            raise
 
     async def _bind(self, pod: Object, node: str) -> None:
         metadata = pod["metadata"]
