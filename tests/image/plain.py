@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import subprocess
 from pathlib import Path
@@ -32,18 +33,24 @@ async def start(board: Board, built: Path, place: Path) -> float:
     _run("systemctl", "--root", str(root), "--quiet", "enable", "systemd-networkd", "systemd-resolved", "systemd-timesyncd")
     card = place / "card.img"
     _run("mke2fs", "-q", "-t", "ext4", "-d", str(root), str(card), str(CARD >> 10))
-    tree = place / "initramfs"
-    tree.mkdir()
-    subprocess.run(f"gzip -dc '{board.place / 'initramfs.gz'}' | cpio -i --quiet", shell=True, cwd=tree, check=True)
-    (tree / "init").write_text(_INIT)
     packed = place / "initramfs.gz"
-    subprocess.run(f"find . | cpio -o -H newc --quiet | gzip >'{packed}'", shell=True, cwd=tree, check=True)
+    packed.write_bytes(_with_init((board.place / "initramfs.gz").read_bytes(), place / "initramfs"))
     board.start_other("console=ttyAMA0,115200 cma=64M systemd.watchdog_device=/dev/none", packed, card)
     try:
         return await board.hears(r"Reached target \S*multi-user", seconds=900)
     finally:
         board.cut()
         shutil.rmtree(place)
+
+
+def _with_init(initramfs: bytes, tree: Path) -> bytes:
+    """The image's initramfs with the init of here, by way of a folder."""
+    tree.mkdir()
+    subprocess.run(["cpio", "-i", "--quiet"], input=gzip.decompress(initramfs), cwd=tree, check=True)
+    (tree / "init").write_text(_INIT)
+    names = "".join(f"{each.relative_to(tree)}\n" for each in sorted(tree.rglob("*")))
+    done = subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], input=names.encode(), cwd=tree, stdout=subprocess.PIPE, check=True)
+    return gzip.compress(done.stdout)
 
 
 def _run(*command: str) -> None:
