@@ -18,10 +18,13 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pinnace.core.base.errors import ConfigError, PinnaceError, RefusedError
 from pinnace.core.commands import control
+
+if TYPE_CHECKING:
+    from pinnace.core.footprint.live import Look
 
 SUMMARY = "what this node uses: memory, flash, wire; recordings, comparisons"
 
@@ -76,9 +79,7 @@ def run(args: argparse.Namespace) -> int:
 def _live(args: argparse.Namespace) -> int:
     from pinnace.core.footprint import live, tables
 
-    found = live.look(args.pid)
-    if found.problems and os.geteuid() != 0 and not args.pid:
-        raise RefusedError(f"{len(found.problems)} processes may be looked at by root only; use sudo, or name your own with --pid")
+    found = _look(args)
     for pid, problem in found.problems.items():
         print(f"pinnace footprint: process {pid}: {problem}", file=sys.stderr)
     if args.pid and found.problems:
@@ -95,6 +96,16 @@ def _live(args: argparse.Namespace) -> int:
         for line in tables.live(found, agent, parts=args.parts):
             print(line)
     return 0
+
+
+def _look(args: argparse.Namespace) -> Look:
+    """Raises RefusedError where the node's processes are not ours to look at: a part of them would pass for the whole."""
+    from pinnace.core.footprint import live
+
+    found = live.look(args.pid)
+    if found.problems and os.geteuid() != 0 and not args.pid:
+        raise RefusedError(f"{len(found.problems)} processes may be looked at by root only; use sudo, or name your own with --pid")
+    return found
 
 
 def _agent(args: argparse.Namespace) -> Mapping[str, Any] | None:
@@ -114,12 +125,15 @@ def _record(args: argparse.Namespace) -> int:
 
     if args.runs < 1 or args.interval <= 0:
         raise ConfigError("--runs and --interval: expected numbers above 0")
+    drawn = args.picture or args.record.with_suffix(".svg")
+    if drawn == args.record:
+        raise ConfigError(f"{drawn}: is where the picture goes; give the figures another name")
+    _look(args)
     _write(args.record, b"")  # rather now than after three quarters of an hour
     plan = sampling.Plan(args.warm_up, args.seconds, args.runs, args.interval, args.pid, _store(args))
     sampling.quiet_priority()
     found = sampling.take(plan, told=lambda words: print(words, file=sys.stderr, flush=True))
     found["agent"] = _agent(args)
-    drawn = args.picture or args.record.with_suffix(".svg")
     _write(drawn, picture.of_record(found).encode())
     import orjson
 

@@ -43,9 +43,9 @@ class Row:
 
 def load(path: Path) -> Build | dict[str, Any]:
     """A build, or a recording. Raises ConfigError."""
-    if path.suffix != ".json":
-        return builds.read(path)
     try:
+        if not _is_recording(path):
+            return builds.read(path)
         found = orjson.loads(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
@@ -56,13 +56,24 @@ def load(path: Path) -> Build | dict[str, Any]:
     return found
 
 
+def _is_recording(path: Path) -> bool:
+    """Whatever it is called."""
+    if path.is_dir():
+        return False
+    with path.open("rb") as file:
+        return path.suffix == ".json" or file.read(1) == b"{"
+
+
 def compare(before: Path, after: Path) -> list[Row]:
     """Raises ConfigError, also when one is a build and the other a recording."""
     first, second = load(before), load(after)
     if isinstance(first, Build) and isinstance(second, Build):
         return list(_builds(first, second))
     if isinstance(first, dict) and isinstance(second, dict):
-        return list(_records(first["summary"], second["summary"]))
+        try:
+            return list(_records(first["summary"], second["summary"]))
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"{before} and {after}: one of them lacks figures ({error!r}); record it again") from error
     raise ConfigError(f"{before} and {after}: one is a build and the other a recording; compare two of a kind")
 
 

@@ -76,7 +76,8 @@ def look(pids: Iterable[int] = (), *, thorough: bool = True, proc: Path = PROC) 
             uses.append(use_of(process, thorough=thorough, proc=proc))
             sockets[process.pid] = traffic.inodes(process.pid, proc)
         except OSError as error:
-            problems[process.pid] = error.strerror or str(error)
+            if wanted or not isinstance(error, ProcessLookupError | FileNotFoundError):  # what has ended since is asked for by nobody
+                problems[process.pid] = error.strerror or str(error)
     return Look(at, uses, _wire(processes, sockets), problems)
 
 

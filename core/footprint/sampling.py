@@ -45,6 +45,7 @@ def take(
 ) -> dict[str, Any]:
     """The recording as JSON. `told` hears how far it is. Raises PinnaceError when there is nothing to look at."""
     device = flash.device_of(plan.store)
+    _seen(looked(plan.pids))  # rather now than after the warm-up
     runs = []
     for number in range(1, plan.runs + 1):
         told(f"run {number} of {plan.runs}: warming up for {plan.warm_up:g} s")
@@ -73,12 +74,15 @@ def _run(
     count = max(round(plan.seconds / plan.interval), 1)
     for number in range(count + 1):
         sleep(max(began + number * plan.interval - clock(), 0.0))
-        found = looked(plan.pids)
-        if not found.uses:
-            why = "; ".join(f"process {pid}: {reason}" for pid, reason in found.problems.items())
-            raise PinnaceError(why or "no process of Pinnace runs here; start the edge, or name processes with --pid")
-        run.add(found, _written(device))
+        run.add(_seen(looked(plan.pids)), _written(device))
     return run
+
+
+def _seen(found: Look) -> Look:
+    if not found.uses:
+        why = "; ".join(f"process {pid}: {reason}" for pid, reason in found.problems.items())
+        raise PinnaceError(why or "no process of Pinnace runs here; start the edge, or name processes with --pid")
+    return found
 
 
 def _written(device: Path | None) -> int | None:

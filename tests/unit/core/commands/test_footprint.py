@@ -44,5 +44,8 @@ def test_a_child_is_found_by_its_command_line() -> None:
 def test_a_file_that_cannot_be_written_is_said_before_the_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["footprint", "--record", str(tmp_path / "none" / "r.json")]) == 2
     assert "cannot be written" in capsys.readouterr().err
+    assert cli.main(["footprint", "--record", str(tmp_path / "r.svg")]) == 2
+    assert "where the picture goes" in capsys.readouterr().err
+    assert not (tmp_path / "r.svg").exists()
     with pytest.raises(SystemExit):
         cli.main(["footprint", "--record", "r.json", "--seconds", "-1"])

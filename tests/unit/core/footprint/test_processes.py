@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pinnace.core.footprint import live
 from pinnace.core.footprint.processes import Group, name_of, pod_of, running
 
 UID = "20d7c717-9038-41da-a828-70bc45b1f35b"
@@ -71,3 +72,14 @@ def test_a_tree_of_processes(tmp_path: Path) -> None:
         (15, Group.PODS, UID),
         (16, Group.PODS, UID),
     ]
+
+
+def test_what_ends_while_it_is_looked_at_is_no_problem_unless_asked_for(tmp_path: Path) -> None:
+    folder = tmp_path / "10"
+    folder.mkdir()
+    (folder / "cmdline").write_text("pinnace\0edgecore\0")
+    (folder / "stat").write_text("10 (pinnace) S 1 0 0")
+    (folder / "cgroup").write_text("0::/")
+    found = live.look(proc=tmp_path)  # its smaps are gone
+    assert (found.uses, found.problems) == ([], {})
+    assert list(live.look([10], proc=tmp_path).problems) == [10]

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import orjson
 import pytest
 
-from pinnace.core.base.errors import PinnaceError
-from pinnace.core.footprint import picture, sampling, tables
+from pinnace.core.base.errors import ConfigError, PinnaceError
+from pinnace.core.footprint import difference, picture, sampling, tables
 from pinnace.core.footprint.live import Look, Use
 from pinnace.core.footprint.mappings import Mapped, Part, Sizes
 from pinnace.core.footprint.processes import Group, Process
@@ -89,7 +90,7 @@ class Machine:
     def __init__(self) -> None:
         self.now = 0.0
         self.slept: list[float] = []
-        self.looks = iter(looks() * 2)
+        self.looks = iter([looks()[0], *looks() * 2])
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -113,9 +114,24 @@ def test_a_recording_warms_up_and_keeps_its_pace(tmp_path: Path) -> None:
     assert found["summary"]["node"]["pss_bytes"]["median"] == 33 * MB
 
 
-def test_nothing_to_look_at_is_said() -> None:
+def test_nothing_to_look_at_is_said_before_the_warm_up() -> None:
+    slept: list[float] = []
     with pytest.raises(PinnaceError, match="start the edge"):
-        sampling.take(sampling.Plan(0, 0, 1, 1), sleep=lambda _: None, looked=lambda _: Look(0.0, []))
+        sampling.take(sampling.Plan(300, 0, 1, 1), sleep=slept.append, looked=lambda _: Look(0.0, []))
+    assert slept == []
+
+
+def test_recordings_are_compared_whatever_they_are_called(tmp_path: Path) -> None:
+    _, found = recording(tmp_path)
+    before, after = tmp_path / "before", tmp_path / "after.txt"
+    before.write_bytes(orjson.dumps(found))
+    found["summary"]["node"]["pss_bytes"]["median"] += MB
+    after.write_bytes(orjson.dumps(found))
+    rows = difference.compare(before, after)
+    assert {row.name: row.change for row in rows if row.change} == {"node PSS, median": MB}
+    after.write_bytes(orjson.dumps({**found, "summary": {}}))
+    with pytest.raises(ConfigError, match="record it again"):
+        difference.compare(before, after)
 
 
 def test_a_recording_is_told_and_drawn(tmp_path: Path) -> None:
