@@ -5,6 +5,7 @@ One process is timed; another traces allocations, which slows it, so that it say
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 import time
@@ -31,7 +32,8 @@ EDGE: Final = (
 )
 """In the order in which a node with pods loads them."""
 _SECONDS: Final = 120
-_PAGE: Final = 4096
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+"""16 KiB on a Raspberry Pi 5's own kernel."""
 
 
 class Import:

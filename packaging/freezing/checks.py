@@ -12,7 +12,7 @@ from freezing.targets import Target, call
 
 SYSTEM: Final = frozenset({"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1", "libresolv.so.2"})
 """Libraries of glibc, which every system has and no tree may bring along."""
-ONE_FILE_LIMIT: Final = 30 << 20
+ONE_FILE_LIMIT: Final = 30_000_000
 _VERSION: Final = re.compile(r"Name: GLIBC_(\d+)\.(\d+)")
 _NEEDED: Final = re.compile(r"\(NEEDED\).*\[(.*)\]")
 
