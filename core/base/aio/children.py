@@ -19,10 +19,10 @@ async def start(*words: str | Path, **options: Any) -> asyncio.subprocess.Proces
         raise
 
 
-async def hear(process: asyncio.subprocess.Process, *, seconds: float | None = None) -> tuple[bytes, bytes]:
-    """What a child says until its end. It is killed when that takes longer than `seconds`, which raises TimeoutError, and when the caller
-    is cancelled."""
-    talking = asyncio.ensure_future(process.communicate())
+async def hear(process: asyncio.subprocess.Process, given: bytes | None = None, *, seconds: float | None = None) -> tuple[bytes, bytes]:
+    """What a child that is `given` this input says until its end. It is killed when that takes longer than `seconds`, which raises
+    TimeoutError, and when the caller is cancelled."""
+    talking = asyncio.ensure_future(process.communicate(given))
     try:
         done, _ = await asyncio.wait((talking,), timeout=seconds)
         if not done:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from pinnace.core.base import cli
-from pinnace.core.base.aio.children import kill
+from pinnace.core.base.aio.children import kill, start
 from pinnace.core.base.aio.whole import whole
 from pinnace.core.base.runtime import Progress, PullFailed
 from pinnace.core.pods.images.index import StoredImage, image_from
@@ -36,7 +36,7 @@ class Children:
         """The images that the request (see `child.py`) brought; cancelling kills the child. Raises PullFailed."""
         async with self._room:
             try:
-                process = await asyncio.create_subprocess_exec(
+                process = await start(
                     *cli.command_line("image-child"),
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,

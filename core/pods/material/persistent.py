@@ -1,6 +1,6 @@
 """Claims and the persistent volumes behind them (Kubernetes API, core/v1 PersistentVolumeClaim, PersistentVolume).
 
-Kinds: hostPath, local, NFS. What a volume is comes from the store; mounting NFS is a child process of mount(8).
+Kinds: hostPath, local, NFS. What a volume is comes from the store. An NFS server is met in child processes alone (mount, umount, stat).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
+from pinnace.core.base.aio import children
 from pinnace.core.base.pod import Object, Pod
 
 MOUNT_SECONDS: Final = 60.0
@@ -126,7 +127,7 @@ async def run_unmount(point: Path, *, timeout_seconds: float = ANSWER_SECONDS) -
 async def _run(command: Sequence[str], timeout_seconds: float, *, package: str) -> tuple[int, str]:
     """(exit code, the beginning of what it said on its error stream); it is ended with all it started. Raises OSError."""
     try:
-        child = await asyncio.create_subprocess_exec(
+        child = await children.start(
             *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,

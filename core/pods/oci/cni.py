@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from asyncio.subprocess import PIPE
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,18 +173,12 @@ class Plugins:
 
 async def _process(program: Path, environment: Mapping[str, str], given: bytes) -> tuple[int, bytes, bytes]:
     try:
-        process = await asyncio.create_subprocess_exec(
-            program, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=dict(environment)
-        )
-    except OSError as error:
-        raise NetworkFailed(f"cannot run the network plugin {program}: {error.strerror}") from error
-    try:
-        output, errors = await asyncio.wait_for(process.communicate(given), TIMEOUT_SECONDS)
+        process = await children.start(program, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=dict(environment))
+        output, errors = await children.hear(process, given, seconds=TIMEOUT_SECONDS)
     except TimeoutError as error:
         raise NetworkFailed(f"the network plugin {program.name} did not end within {TIMEOUT_SECONDS:g} s") from error
-    finally:
-        if process.returncode is None:
-            await children.kill(process)
+    except OSError as error:
+        raise NetworkFailed(f"cannot run the network plugin {program}: {error.strerror}") from error
     return process.returncode or 0, output[:_MOST_OUTPUT], errors
 
 
