@@ -26,11 +26,6 @@ def write_whole(path: Path, content: bytes, *, is_durable: bool = False, mode: i
         sync_folder(path.parent)
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """`write_whole`, for good."""
-    write_whole(path, content, is_durable=True)
-
-
 def set_mode(path: Path, mode: int) -> None:
     """Give it that mode if it has another: the same one once more is a write to the disk all the same. Blocks. Raises OSError."""
     if stat.S_IMODE(path.stat().st_mode) != mode:

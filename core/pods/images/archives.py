@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
-from pinnace.core.base.files import write_durably
+from pinnace.core.base.files import write_whole
 from pinnace.core.base.imagefiles import FULL_NAME, REF_NAME
 from pinnace.core.base.runtime import Progress, PullFailed
 from pinnace.core.pods.images import manifests
@@ -161,7 +161,7 @@ def load(layout: Layout, path: Path, *, max_bytes: int, platforms: Sequence[str]
 def _stored(layout: Layout, found: _Found, layers: Sequence[StoredLayer]) -> StoredImage:
     for digest, text in found.documents.items():
         if not layout.blob(digest).exists():
-            write_durably(layout.blob(digest), text)
+            write_whole(layout.blob(digest), text, is_durable=True)
     references = [parse(each) for each in found.names]
     return StoredImage(
         id=found.id,

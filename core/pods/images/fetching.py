@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from pinnace.core.base.aio.backoff import Backoff
-from pinnace.core.base.files import write_durably
+from pinnace.core.base.files import write_whole
 from pinnace.core.base.runtime import Credential, Progress, PullFailed
 from pinnace.core.base.settings.edged import RegistrySettings
 from pinnace.core.pods.images import manifests
@@ -172,7 +172,7 @@ class Fetch:
     def _keep(self, digest: str, text: bytes) -> None:
         path = self._layout.blob(digest)
         if not path.exists():
-            write_durably(path, text)
+            write_whole(path, text, is_durable=True)
 
     # -- layers --------------------------------------------------------------------------------------------------------------------
 

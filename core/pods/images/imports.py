@@ -13,7 +13,7 @@ from typing import Final
 import orjson
 
 from pinnace.core.base.aio.clock import Clock
-from pinnace.core.base.files import write_durably
+from pinnace.core.base.files import write_whole
 from pinnace.core.base.runtime import Progress, PullFailed
 from pinnace.core.pods.images.index import StoredImage
 from pinnace.core.pods.images.layout import Layout
@@ -149,7 +149,7 @@ class Imports:
     def _remember(self) -> None:
         assert self._done is not None
         try:
-            write_durably(self._layout.imports, orjson.dumps(self._done))
+            write_whole(self._layout.imports, orjson.dumps(self._done), is_durable=True)
         except OSError as error:
             logger.warning("images.import.unwritten file=%s reason=%s", self._layout.imports, error)
 

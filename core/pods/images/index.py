@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from pinnace.core.base.files import sync_folder, write_durably
+from pinnace.core.base.files import sync_folder, write_whole
 from pinnace.core.pods.images.layout import Layout
 from pinnace.core.pods.images.records import ImageConfig
 
@@ -145,7 +145,7 @@ class Index:
         return {digest for image in self.images.values() for digest in image.blobs}
 
     def _write(self, image: StoredImage) -> None:
-        write_durably(self._path(image.id), image.dumps())
+        write_whole(self._path(image.id), image.dumps(), is_durable=True)
 
     def _path(self, image_id: str) -> Path:
         return self._layout.index / f"{image_id.partition(':')[2]}.json"

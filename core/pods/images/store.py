@@ -23,7 +23,7 @@ import orjson
 
 from pinnace.core.base.aio.clock import Clock, LoopClock
 from pinnace.core.base.aio.whole import whole
-from pinnace.core.base.files import write_durably
+from pinnace.core.base.files import write_whole
 from pinnace.core.base.runtime import Credential, DiskUsage, Image, Progress, PullFailed, RuntimeFailed
 from pinnace.core.base.settings.edged import BuiltinRuntimeSettings
 from pinnace.core.pods.images.children import Children
@@ -327,7 +327,7 @@ class BuiltinImages:
         if used == self._used_written:
             return
         try:
-            await asyncio.to_thread(write_durably, self.layout.used, orjson.dumps(used))
+            await asyncio.to_thread(write_whole, self.layout.used, orjson.dumps(used), is_durable=True)
         except OSError as error:
             logger.warning("images.use.unwritten file=%s reason=%s", self.layout.used, error)
         else:

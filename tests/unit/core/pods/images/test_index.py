@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pinnace.core.base.files import write_durably
+from pinnace.core.base.files import write_whole
 from pinnace.core.pods.images.index import Index, StoredImage, StoredLayer, image_from
 from pinnace.core.pods.images.layout import Layout
 from pinnace.core.pods.images.records import ImageConfig
@@ -117,15 +117,15 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """[n]: the power goes before the n-th write from now; [] never."""
     left: list[int] = []
 
-    def write(path: Path, content: bytes) -> None:
+    def write(path: Path, content: bytes, *, is_durable: bool) -> None:
         if left:
             left[0] -= 1
             if left[0] < 0:
                 path.with_name(f".{path.name}.1").write_bytes(content[: len(content) // 2])
                 raise PowerCut
-        write_durably(path, content)
+        write_whole(path, content, is_durable=is_durable)
 
-    monkeypatch.setattr("pinnace.core.pods.images.index.write_durably", write)
+    monkeypatch.setattr("pinnace.core.pods.images.index.write_whole", write)
     return left
 
 
