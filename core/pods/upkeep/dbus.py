@@ -15,7 +15,6 @@ from pinnace.core.pods.upkeep.dbuswire import DbusFailed, Decoder, Kind, Message
 
 SYSTEM_BUS: Final = Path("/run/dbus/system_bus_socket")
 CALL_SECONDS: Final = 25.0
-_BUS: Final = "org.freedesktop.DBus"
 _SIGNALS: Final = 100
 """That may wait; beyond, the oldest go."""
 _FDS: Final = 16
@@ -27,6 +26,10 @@ class Target(NamedTuple):
     destination: str
     path: str
     interface: str
+
+
+SYSTEMD: Final = Target("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
+_BUS: Final = Target("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 
 
 class MessageBus:
@@ -52,7 +55,7 @@ class MessageBus:
                 await loop.sock_connect(self._socket, str(self._address))
                 await self._authenticate(loop)
                 loop.add_reader(self._socket, self._read)
-                await self.call(Target(_BUS, "/org/freedesktop/DBus", _BUS), "Hello")
+                await self.call(_BUS, "Hello")
         except BaseException:
             self._close()
             raise
@@ -91,9 +94,17 @@ class MessageBus:
             raise DbusFailed(f"{interface}.{member}: {answer.error}: {why}", name=answer.error)
         return answer.body
 
-    async def match(self, rule: str) -> None:
-        """Ask for the signals of a match rule. Raises DbusFailed, OSError."""
-        await self.call(Target(_BUS, "/org/freedesktop/DBus", _BUS), "AddMatch", "s", rule)
+    async def match(self, source: Target, member: str) -> None:
+        """Ask for a signal of `source`. Raises DbusFailed, OSError."""
+        sender, path, interface = source
+        rule = f"type='signal',sender='{sender}',interface='{interface}',member='{member}',path='{path}'"
+        await self.call(_BUS, "AddMatch", "s", rule)
+
+    async def owner(self, target: Target) -> str:
+        """A peer's own name on the bus, which its signals carry: anybody may send us one directly, whatever we asked for. Raises
+        DbusFailed, OSError."""
+        (name,) = await self.call(_BUS, "GetNameOwner", "s", target.destination)
+        return str(name)
 
     async def signal(self) -> Message:
         """The next one. Raises DbusFailed when the bus is gone."""

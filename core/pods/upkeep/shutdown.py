@@ -19,7 +19,7 @@ from pinnace.core.base.errors import PinnaceError
 from pinnace.core.base.pod import Pod, RestartPolicy
 from pinnace.core.base.settings.edged import KubeletSettings, seconds
 from pinnace.core.pods.ports import Events, PodControl
-from pinnace.core.pods.upkeep.dbus import SYSTEM_BUS, MessageBus, Target
+from pinnace.core.pods.upkeep.dbus import SYSTEM_BUS, SYSTEMD, MessageBus, Target
 from pinnace.core.pods.upkeep.dbuswire import DbusFailed
 
 logger = logging.getLogger(__name__)
@@ -30,10 +30,7 @@ PROBLEM: Final = "node is shutting down"
 _DROP_IN: Final = Path("/etc/systemd/logind.conf.d/99-pinnace.conf")
 _LOGIN: Final = Target("org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager")
 _PROPERTIES: Final = Target("org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.DBus.Properties")
-_SYSTEMD: Final = Target("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
-_BUS: Final = Target("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _SIGNAL: Final = "PrepareForShutdown"
-_RULE: Final = f"type='signal',sender='{_LOGIN.destination}',interface='{_LOGIN.interface}',member='{_SIGNAL}',path='{_LOGIN.path}'"
 _HANG_UP: Final = 1
 _TRIES: Final = 20
 _LEAST_SECONDS: Final = 1.0
@@ -93,7 +90,7 @@ class NodeShutdown:
 
     async def _watch(self, bus: MessageBus, backoff: Backoff) -> None:
         await self._lengthen_delay(bus)
-        await bus.match(_RULE)
+        await bus.match(_LOGIN, _SIGNAL)
         if self._is_ending and not await self._property(bus, "PreparingForShutdown"):
             self._go_on()  # said while the bus was away
         await self._take(bus)
@@ -103,8 +100,7 @@ class NodeShutdown:
             signal = await bus.signal()
             if signal.member != _SIGNAL or signal.path != _LOGIN.path or not signal.body:
                 continue
-            # anybody on the bus may send us a signal directly, whatever we asked for
-            if (signal.sender,) != await bus.call(_BUS, "GetNameOwner", "s", _LOGIN.destination):
+            if signal.sender != await bus.owner(_LOGIN):
                 logger.warning("pods.shutdown.not-believed sender=%s: only logind's word counts", signal.sender)
                 continue
             if signal.body[0]:
@@ -134,7 +130,7 @@ class NodeShutdown:
             return
         try:
             await asyncio.to_thread(_write, self._drop_in, f"[Login]\nInhibitDelayMaxSec={self._grace:.0f}\n")
-            await bus.call(_SYSTEMD, "KillUnit", "ssi", "systemd-logind.service", "all", _HANG_UP)
+            await bus.call(SYSTEMD, "KillUnit", "ssi", "systemd-logind.service", "all", _HANG_UP)
         except (OSError, DbusFailed) as error:
             logger.warning("pods.shutdown.delay-short file=%s reason=%s", self._drop_in, error)
             return

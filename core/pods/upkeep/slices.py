@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from pinnace.core.pods.rules.slices import Property
-from pinnace.core.pods.upkeep.dbus import SYSTEM_BUS, MessageBus, Target
+from pinnace.core.pods.upkeep.dbus import SYSTEM_BUS, SYSTEMD, MessageBus
 from pinnace.core.pods.upkeep.dbuswire import DbusFailed
 
 JOB_SECONDS: Final = 30.0
-_SYSTEMD: Final = Target("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
-_BUS: Final = Target("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _ENDED: Final = "JobRemoved"
-_RULE: Final = f"type='signal',sender='{_SYSTEMD.destination}',interface='{_SYSTEMD.interface}',member='{_ENDED}',path='{_SYSTEMD.path}'"
 _EXISTS: Final = "org.freedesktop.systemd1.UnitExists"
 _UNKNOWN: Final = "org.freedesktop.systemd1.NoSuchUnit"
 _NEW: Final[Sequence[Property | tuple[str, tuple[str, str]]]] = (
@@ -42,7 +39,7 @@ class Slices:
         """End a slice with what is in it; nothing happens when there is none. Raises DbusFailed."""
         async with self._connection() as (bus, systemd):
             try:
-                (job,) = await bus.call(_SYSTEMD, "StopUnit", "ss", name, "replace")
+                (job,) = await bus.call(SYSTEMD, "StopUnit", "ss", name, "replace")
             except DbusFailed as error:
                 if error.name != _UNKNOWN:
                     raise
@@ -54,10 +51,9 @@ class Slices:
         """One that is told of systemd's jobs, and systemd's name on the bus."""
         try:
             async with MessageBus(self._bus) as bus:
-                await bus.match(_RULE)
-                await bus.call(_SYSTEMD, "Subscribe")
-                (systemd,) = await bus.call(_BUS, "GetNameOwner", "s", _SYSTEMD.destination)
-                yield bus, systemd
+                await bus.match(SYSTEMD, _ENDED)
+                await bus.call(SYSTEMD, "Subscribe")
+                yield bus, await bus.owner(SYSTEMD)
         except OSError as error:  # a TimeoutError is one
             raise DbusFailed(f"the message bus at {self._bus} cannot be reached: {error.strerror or 'no answer'}") from error
 
@@ -65,17 +61,17 @@ class Slices:
 async def _begin(bus: MessageBus, name: str, properties: Sequence[Property]) -> str:
     """The job that starts the slice, which systemd may know already: from a former agent, or because a container's scope asked for it."""
     try:
-        (job,) = await bus.call(_SYSTEMD, "StartTransientUnit", "ssa(sv)a(sa(sv))", name, "replace", [*_NEW, *properties], [])
+        (job,) = await bus.call(SYSTEMD, "StartTransientUnit", "ssa(sv)a(sa(sv))", name, "replace", [*_NEW, *properties], [])
     except DbusFailed as error:
         if error.name != _EXISTS:
             raise
-        await bus.call(_SYSTEMD, "SetUnitProperties", "sba(sv)", name, True, properties)
-        (job,) = await bus.call(_SYSTEMD, "StartUnit", "ss", name, "replace")
+        await bus.call(SYSTEMD, "SetUnitProperties", "sba(sv)", name, True, properties)
+        (job,) = await bus.call(SYSTEMD, "StartUnit", "ss", name, "replace")
     return str(job)
 
 
 async def _job(bus: MessageBus, systemd: str, name: str, job: str) -> None:
-    """Wait for its end, which only systemd can tell: anybody on the bus may send us a signal directly."""
+    """Wait for its end, which only systemd can tell."""
     try:
         async with asyncio.timeout(JOB_SECONDS):
             while True:
