@@ -5,6 +5,7 @@ from __future__ import annotations
 import _tracemalloc  # built in; `tracemalloc` itself is loaded when somebody traces
 import asyncio
 import gc
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ class Usage:
             "pods": [self._pod(each) for each in self._book.pods()],
             "devices": twins["devices"],
             "tasks": len(asyncio.all_tasks()),
-            "threads": _threads(),
+            "threads": threading.active_count(),
             "garbage": {"tracked": list(gc.get_count()), "frozen": gc.get_freeze_count()},
             "cpu_seconds": round(time.process_time(), 3),
         }
@@ -59,9 +60,3 @@ class Usage:
             "object_bytes": self._store.cached(ResourceKey("pod", pod.namespace, pod.name)),
             "events": len(self._book.recent_events(pod.uid)),
         }
-
-
-def _threads() -> int:
-    import threading
-
-    return threading.active_count()
