@@ -38,7 +38,7 @@ class PodCgroups:
     ) -> None:
         is_systemd = settings.cgroup_driver == "systemd"
         self._tree = hierarchies or Hierarchies()
-        self._names = _Slices(settings.cgroup_root) if is_systemd else _Paths(settings.cgroup_root)
+        self._names = _SliceNames(settings.cgroup_root) if is_systemd else _FolderNames(settings.cgroup_root)
         self._systemd = (slices or Slices()) if is_systemd else None
         self._tasks_limit = max(settings.pod_pids_limit, 0)
         self._room = room
@@ -198,8 +198,8 @@ class PodCgroups:
             logger.warning("pods.cgroup.not-limited file=%s: this kernel has none; such limits are not kept", file)
 
 
-class _Paths:
-    """Names of the cgroupfs driver: kubepods/burstable/pod<uid>."""
+class _FolderNames:
+    """Of the cgroupfs driver: kubepods/burstable/pod<uid>."""
 
     def __init__(self, root: str) -> None:
         self._root = _checked(root)
@@ -212,8 +212,8 @@ class _Paths:
         return {name.removeprefix(_POD) for name in names if name.startswith(_POD)}
 
 
-class _Slices:
-    """Names of the systemd driver: kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid with _ for ->.slice."""
+class _SliceNames:
+    """Of the systemd driver: kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid with _ for ->.slice."""
 
     def __init__(self, root: str) -> None:
         if _checked(root):
