@@ -118,7 +118,7 @@ class PodCgroups:
 
     async def _remove(self, path: str) -> None:
         was_held = self._held.pop(path, None) is not None
-        if self._systemd is not None and (was_held or self._is_anywhere(path)):
+        if self._systemd is not None and (was_held or self._tree.folders(path)):
             self._tree.kill(path)  # systemd would give what is in it 90 s
             try:
                 await self._systemd.stop(_unit(path))
@@ -126,9 +126,6 @@ class PodCgroups:
                 logger.warning("pods.cgroup.not-removed slice=%s reason=%s; it is tried again", _unit(path), error)
                 return
         self._tree.remove(path)
-
-    def _is_anywhere(self, path: str) -> bool:
-        return any((root / path).is_dir() for root in self._tree.roots)
 
     def _exists(self, path: str) -> bool:
         folders = [self._tree.folder(each, path) for each in ("memory", "cpu", "pids")]

@@ -66,16 +66,19 @@ class Hierarchies:
                 found |= {each.name for each in entries if each.is_dir(follow_symlinks=False)}
         return found
 
+    def folders(self, path: str) -> list[Path]:
+        """A cgroup's, in the hierarchies that have it."""
+        return [root / path for root in self.roots if (root / path).is_dir()]
+
     def kill(self, path: str) -> None:
         """End what runs in a cgroup and below."""
-        for root in self.roots:
-            if (root / path).is_dir():
-                self._kill(root / path)
+        for folder in self.folders(path):
+            self._kill(folder)
 
     def remove(self, path: str) -> bool:
         """End what runs in a cgroup and below, and remove it. False when something has not ended yet: to be asked again."""
         self.kill(path)
-        return all([self._removed(root / path) for root in self.roots if (root / path).is_dir()])
+        return all([self._removed(each) for each in self.folders(path)])  # a list: one that stays does not keep the others
 
     def _kill(self, folder: Path) -> None:
         kill = folder / "cgroup.kill"
