@@ -308,7 +308,7 @@ class PodWorker:
         await self._images.close()
         if not self.ended.is_set():
             self._tell(seen, Plan())
-            seen = await self._ended(seen)
+            seen = await self._stopped(seen)
             self._tell(seen, Plan(), is_terminal=True)
             if not self.is_removed:
                 await self._settle()
@@ -321,11 +321,11 @@ class PodWorker:
 
     async def _rest_round(self, seen: Observed) -> float:
         await self._images.close()
-        self._tell(await self._ended(seen), Plan())
+        self._tell(await self._stopped(seen), Plan())
         self.rested.set()
         return FOREVER
 
-    async def _ended(self, seen: Observed) -> Observed:
+    async def _stopped(self, seen: Observed) -> Observed:
         """The pod with nothing that runs. Raises Hurried, RuntimeFailed."""
         try:
             await self._unless_hurried(self._kill(seen))
