@@ -95,9 +95,9 @@ def _check_life(spec: Object) -> None:
         value = spec.get(field)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or (value < 0 and field != "priority")):
             raise ValueError(f"spec.{field}: expected a whole number, not {value!r}")
-    policies = [each.value for each in RestartPolicy]
-    if spec.get("restartPolicy", policies[0]) not in policies:
-        raise ValueError(f"spec.restartPolicy: expected {', '.join(policies)}, not {spec['restartPolicy']!r}")
+    policy, policies = spec.get("restartPolicy"), [each.value for each in RestartPolicy]
+    if policy is not None and policy not in policies:
+        raise ValueError(f"spec.restartPolicy: expected {', '.join(policies)}, not {policy!r}")
 
 
 def _check_containers(spec: Object) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pinnace.core.base.contract.keys import NodeName
-from pinnace.core.base.pod import Pod
+from pinnace.core.base.pod import Pod, RestartPolicy
 from pinnace.core.pods.rules.statics import static_pod
 
 NODE = NodeName("Pi")
@@ -67,6 +67,11 @@ def test_defaults_of_the_api() -> None:
         "successThreshold": 1,
         "failureThreshold": 3,
     }
+
+
+def test_a_field_that_says_null_is_as_one_that_is_not_there() -> None:
+    pod = made(body(restartPolicy=None, terminationGracePeriodSeconds=None, activeDeadlineSeconds=None, priority=None))
+    assert (pod.restart_policy, pod.grace_seconds) == (RestartPolicy.ALWAYS, 30)
 
 
 @pytest.mark.parametrize(
