@@ -56,6 +56,7 @@ def belongings(root: Path) -> list[Path]:
     from pinnace.core.base.settings.loader import load
     from pinnace.core.commands.install import database
     from pinnace.core.commands.reset import node_files
+    from pinnace.core.meta.database import files_of
     from pinnace.core.settings import EdgeCoreSettings
 
     config = root / CONFIG
@@ -63,7 +64,7 @@ def belongings(root: Path) -> list[Path]:
     edged = settings.modules.edged
     broker = Path("var/lib/pinnace-mosquitto"), Path("var/lib/private/pinnace-mosquitto")
     folders = [edged.root_directory, edged.pod_logs_dir, edged.builtin_runtime.root_dir, database(root).with_name("mosquitto")]
-    files = [*node_files(settings, config), *database(root).parent.glob(database(root).name + "*")]
+    files = [*node_files(settings, config), *files_of(database(root))]
     places = [each if each.is_relative_to(root) else root / each.relative_to("/") for each in (*folders, *files)]
     return [*places, *(root / each for each in broker), root / "etc/pinnace"]
 

@@ -88,11 +88,12 @@ def test_a_configuration_that_is_broken_is_no_reason_to_refuse(tmp_path: Path) -
 
 def test_purging_takes_no_folder_that_others_may_use(tmp_path: Path) -> None:
     configure(tmp_path, dataSource="/data/edge.db")
-    for name in ("data/edge.db", "data/edge.db-wal", "data/family photos"):
+    for name in ("data/edge.db", "data/edge.db-wal", "data/edge.db of last year", "data/family photos"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     found = belongings(tmp_path)
     assert {tmp_path / "data/edge.db", tmp_path / "data/edge.db-wal", tmp_path / CONFIG} <= set(found)
     folders = {tmp_path / "data", tmp_path / "etc/kubeedge", tmp_path / "var/lib", tmp_path}
     assert not folders & set(found)
+    assert tmp_path / "data/edge.db of last year" not in found
     assert all(each.is_relative_to(tmp_path) for each in found)
