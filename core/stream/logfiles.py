@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
+from pinnace.core.base.containerlogs import PACKED, rotated
+
 _BLOCK: Final = 64 << 10
 _LINE_BYTES: Final = 1 << 20
 """A longer line is passed on in pieces."""
@@ -197,22 +199,12 @@ class LogReader:
             return True
 
 
-def rotated(path: Path) -> list[Path]:
-    """The files that were rotated away from `path`, oldest first: `<name>.<time>` and `<name>.<time>.gz`."""
-    prefix = path.name + "."
-    try:
-        names = sorted(name for name in os.listdir(path.parent) if name.startswith(prefix) and not name.endswith(".tmp"))  # noqa: PTH208
-    except FileNotFoundError:
-        return []
-    return [path.with_name(name) for name in names]
-
-
 def _open(path: Path) -> IO[bytes]:
     """A rotated file may have been compressed since its name was read."""
-    if path.suffix != ".gz":
+    if path.suffix != PACKED:
         with contextlib.suppress(FileNotFoundError):
             return path.open("rb", buffering=0)
-        path = path.with_name(path.name + ".gz")
+        path = path.with_name(path.name + PACKED)
     import gzip
 
     return gzip.open(path, "rb")  # type: ignore[return-value]  # it reads and closes as one

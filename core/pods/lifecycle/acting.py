@@ -6,11 +6,11 @@ import asyncio
 import logging
 from typing import Final
 
+from pinnace.core.base import containerlogs
 from pinnace.core.base.aio.backoff import Backoff
 from pinnace.core.base.pod import Container, Pod
 from pinnace.core.base.settings.edged import seconds
 from pinnace.core.pods.lifecycle.means import Means
-from pinnace.core.pods.lifecycle.messages import remove_logs
 from pinnace.core.pods.lifecycle.pulls import NotYet, PodImages
 from pinnace.core.pods.lifecycle.starting import HookBroken, StartFailed, after_start, make_sandbox, start_container
 from pinnace.core.pods.lifecycle.stopping import pod_ips, stop_container, stop_pod
@@ -88,7 +88,7 @@ class Acts:
                     await self._make_sandbox(pod, action, seen)
                 case RemoveContainer():
                     await self._means.runtime.remove_container(action.instance.id)
-                    await asyncio.to_thread(remove_logs, action.instance.log_path)
+                    await asyncio.to_thread(containerlogs.remove, action.instance.log_path)
                     self.started_here.discard(action.instance.id)
                 case RemoveSandbox():
                     await self._means.runtime.remove_sandbox(action.sandbox.id)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Final
 
 from pinnace.core.base.runtime import TERMINATION_POLICY
 from pinnace.core.base.runtime import Container as Instance
-
-logger = logging.getLogger(__name__)
 
 MESSAGE_BYTES: Final = 4096
 LOG_BYTES: Final = 2048
@@ -53,12 +50,3 @@ def _log_end(file: Path) -> str:
         if len(parts) == 4:
             text += parts[3] + (b"" if parts[2] == b"P" else b"\n")
     return text[-LOG_BYTES:].decode(errors="replace")
-
-
-def remove_logs(log: Path) -> None:
-    """The log of a container that was removed, rotated pieces included. For a thread."""
-    try:
-        for each in log.parent.glob(f"{log.name}*"):
-            each.unlink(missing_ok=True)
-    except OSError as error:
-        logger.warning("pods.log.not-removed path=%s reason=%s", log, error)

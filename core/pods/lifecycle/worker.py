@@ -7,6 +7,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, Final, Protocol
 
+from pinnace.core.base import containerlogs
 from pinnace.core.base.aio.backoff import Backoff
 from pinnace.core.base.errors import PinnaceError, StoreFull
 from pinnace.core.base.pod import Object, Pod
@@ -15,7 +16,6 @@ from pinnace.core.base.settings.edged import seconds
 from pinnace.core.pods.lifecycle.acting import Acts
 from pinnace.core.pods.lifecycle.looking import Watch
 from pinnace.core.pods.lifecycle.means import Means
-from pinnace.core.pods.lifecycle.messages import remove_logs
 from pinnace.core.pods.lifecycle.pulls import PodImages
 from pinnace.core.pods.lifecycle.stopping import stop_pod
 from pinnace.core.pods.rules.backoff import FOREVER
@@ -368,7 +368,7 @@ class PodWorker:
         """The pod is forgotten: so are its containers, sandboxes and logs."""
         for instance in seen.all_instances:
             await self._means.runtime.remove_container(instance.id)
-            await asyncio.to_thread(remove_logs, instance.log_path)
+            await asyncio.to_thread(containerlogs.remove, instance.log_path)
         for sandbox in seen.sandboxes:
             await self._means.runtime.remove_sandbox(sandbox.id)
         self._watch.close()

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
 
+from pinnace.core.base import containerlogs
 from pinnace.core.base.aio.clock import Clock, LoopClock
 from pinnace.core.base.errors import PinnaceError
 from pinnace.core.base.runtime import (
@@ -25,7 +26,6 @@ from pinnace.core.base.runtime import (
 from pinnace.core.base.settings.edged import KubeletSettings, seconds
 from pinnace.core.pods.ports import Events, PodControl
 from pinnace.core.pods.rules.imagegc import bytes_to_free, to_remove, used_images
-from pinnace.core.pods.upkeep.logs import rotated_files
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class ContainerCollector:
             except RuntimeFailed as error:
                 logger.warning("pods.collect.container-stays container=%s reason=%s", each.name, error)
                 continue
-            await asyncio.to_thread(_remove_logs, each.log_path)
+            await asyncio.to_thread(containerlogs.remove, each.log_path)
         await self._collect_sandboxes()
         left = {_uid(each) for each in await self._runtime.containers()}
         await asyncio.to_thread(_remove_log_folders, self._logs_dir, self._here() | left)
@@ -184,13 +184,6 @@ def _too_little(disk: DiskUsage, due: int, freed: int) -> str:
 
 def _uid(container: Container) -> str:
     return container.labels.get(POD_UID_LABEL, "")
-
-
-def _remove_logs(path: Path) -> None:
-    """Blocking."""
-    if path.name:
-        for each in (*rotated_files(path), path):
-            each.unlink(missing_ok=True)
 
 
 def _remove_log_folders(folder: Path, uids: Collection[str]) -> None:

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from pinnace.core.base.aio.clock import Clock, LoopClock
+from pinnace.core.base.containerlogs import PACKED, UNFINISHED, pieces
 from pinnace.core.base.contract.quantities import whole
 from pinnace.core.base.runtime import Container, ContainerState, RuntimeFailed
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 10.0
-_PACKED: Final = ".gz"
-_UNFINISHED: Final = ".tmp"
 
 
 class LogWriters(Protocol):
@@ -84,41 +83,36 @@ class LogRotation:
 
 def tidy(path: Path, keep: int) -> None:
     """Pack what was rotated of the log `path`, after removing all but the newest `keep`. Blocking. Raises OSError."""
-    old = rotated_files(path)
-    for each in [name for name in old if name.name.endswith(_UNFINISHED)]:
+    old = pieces(path)
+    for each in [name for name in old if name.name.endswith(UNFINISHED)]:
         each.unlink(missing_ok=True)
         old.remove(each)
     names = {each.name for each in old}
     for each in list(old):
-        if f"{each.name}{_PACKED}" in names:  # packing had ended, removing had not
+        if f"{each.name}{PACKED}" in names:  # packing had ended, removing had not
             each.unlink(missing_ok=True)
             old.remove(each)
     for each in old[: max(len(old) - keep, 0)]:
         each.unlink(missing_ok=True)
     for each in old[max(len(old) - keep, 0) :]:
-        if not each.name.endswith(_PACKED):
+        if not each.name.endswith(PACKED):
             _pack(each)
-
-
-def rotated_files(path: Path) -> list[Path]:
-    """What was rotated of the log `path`, oldest first."""
-    return sorted(each for each in path.parent.glob(f"{path.name}.*") if each.is_file())
 
 
 def _pack(path: Path) -> None:
     import gzip
 
-    unfinished = path.with_name(f"{path.name}{_UNFINISHED}")
+    unfinished = path.with_name(f"{path.name}{UNFINISHED}")
     with path.open("rb") as source, gzip.open(unfinished, "wb", compresslevel=6) as target:
         shutil.copyfileobj(source, target, 1 << 18)
     unfinished.chmod(path.stat().st_mode & 0o777)
-    unfinished.rename(path.with_name(f"{path.name}{_PACKED}"))
+    unfinished.rename(path.with_name(f"{path.name}{PACKED}"))
     path.unlink()
 
 
 def _moved(path: Path, to: Path) -> bool:
     """False when something is there already. Raises OSError."""
-    if to.exists() or to.with_name(f"{to.name}{_PACKED}").exists():
+    if to.exists() or to.with_name(f"{to.name}{PACKED}").exists():
         return False
     path.rename(to)
     return True

@@ -9,12 +9,13 @@ from contract.runtime.pods import TestPod, log_lines, until
 from fakes.clock import FakeClock
 from fakes.podcontrol import FakePodControl
 
+from pinnace.core.base.containerlogs import pieces
 from pinnace.core.base.pod import Container, Pod
 from pinnace.core.base.runtime import POD_UID_LABEL, ContainerState
 from pinnace.core.pods.probes.looks import Looks, Target
 from pinnace.core.pods.rules.probing import Outcome
 from pinnace.core.pods.upkeep.collecting import ContainerCollector
-from pinnace.core.pods.upkeep.logs import LogRotation, rotated_files
+from pinnace.core.pods.upkeep.logs import LogRotation
 from pinnace.core.pods.upkeep.measuring import Measures
 
 ME = Container({"name": "c0"}, is_init=False)
@@ -56,16 +57,16 @@ async def test_no_line_is_lost_while_logs_rotate(pod: TestPod) -> None:
     log = (await pod.runtime.container(container_id)).log_path
     rotation = LogRotation(pod.runtime, max_size="64Ki", max_files=9, clock=clock)
     await rotation.look()
-    assert len(rotated_files(log)) == 1
+    assert len(pieces(log)) == 1
     await pod.exec(container_id, "touch /tmp/go")
 
     async def has_ended_in_small_files() -> bool:
         await clock.advance(1)
         await rotation.look()
-        return any("F end" in _text(each) for each in (*rotated_files(log), log))
+        return any("F end" in _text(each) for each in (*pieces(log), log))
 
     await until(has_ended_in_small_files, what="the last line")
-    lines = [line.split(" ", 3) for each in (*rotated_files(log), log) for line in _text(each).splitlines()]
+    lines = [line.split(" ", 3) for each in (*pieces(log), log) for line in _text(each).splitlines()]
     said = "".join(text + ("" if tag.startswith("P") else "\n") for _, _, tag, text in lines)
     assert said.split() == [*map(str, range(1, 60001)), "end"]
     await clock.advance(1)

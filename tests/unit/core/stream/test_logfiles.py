@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pinnace.core.stream.logfiles import LogOptions, LogReader, nanos, rotated
+from pinnace.core.base.containerlogs import rotated
+from pinnace.core.stream.logfiles import LogOptions, LogReader, nanos
 
 OLD = "2024-01-31T12:00:00.123456789Z"
 NEW = "2024-01-31T12:00:05Z"

@@ -10,8 +10,9 @@ from typing import IO
 import pytest
 from fakes.clock import FakeClock
 
+from pinnace.core.base.containerlogs import pieces
 from pinnace.core.base.runtime import Container, ContainerState, RuntimeFailed
-from pinnace.core.pods.upkeep.logs import LogRotation, rotated_files, tidy
+from pinnace.core.pods.upkeep.logs import LogRotation, tidy
 
 
 class Writer:
@@ -52,12 +53,12 @@ async def test_a_grown_file_moves_and_writing_goes_on(writer: Writer) -> None:
     look = rotation(writer, FakeClock())
     writer.write(b"a" * 1023)
     await look.look()
-    assert rotated_files(writer.path) == []
+    assert pieces(writer.path) == []
     writer.write(b"b")
     await look.look()
     writer.write(b"new")
     assert writer.path.read_bytes() == b"new"
-    (old,) = rotated_files(writer.path)
+    (old,) = pieces(writer.path)
     assert old.name == "0.log.20270115-080000"
     assert old.read_bytes() == b"a" * 1023 + b"b"
     writer.close()
@@ -70,7 +71,7 @@ async def test_older_ones_are_packed_and_the_oldest_go(writer: Writer) -> None:
         writer.write(str(number).encode() * 1024)
         await look.look()
         await clock.advance(10)
-    names = [each.name for each in rotated_files(writer.path)]
+    names = [each.name for each in pieces(writer.path)]
     assert names == ["0.log.20270115-080030.gz", "0.log.20270115-080040.gz", "0.log.20270115-080050"]
     with gzip.open(writer.path.with_name(names[0])) as packed:
         assert packed.read() == b"3" * 1024
@@ -100,13 +101,13 @@ async def test_two_rotations_in_one_second_and_containers_that_ended(writer: Wri
     for _ in range(2):
         writer.write(b"x" * 2000)
         await look.look()
-    (old,) = rotated_files(writer.path)
+    (old,) = pieces(writer.path)
     assert old.name.endswith(".gz")
     assert writer.path.stat().st_size == 2000
     writer.state = ContainerState.EXITED
     old.unlink()
     await look.look()
-    assert rotated_files(writer.path) == []
+    assert pieces(writer.path) == []
     writer.close()
 
 
