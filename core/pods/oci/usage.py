@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
+from pinnace.core.base.diskuse import Footprint, footprint
 from pinnace.core.base.runtime import Usage
 from pinnace.core.pods.oci import cgroups
 
 _COUNTED_EVERY_SECONDS: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Size:
+class _Size(NamedTuple):
     counted_at: float
-    disk_bytes: int
-    inodes: int
-
-
-def folder_size(folder: Path) -> tuple[int, int]:
-    """(bytes on the disk, inodes); a file of many names counts once. Blocks."""
-    seen: set[int] = set()
-    size = 0
-    for root, names, entries in os.walk(folder):
-        for name in (*names, *entries):
-            try:
-                found = os.lstat(os.path.join(root, name))  # noqa: PTH118  hot
-            except OSError:
-                continue
-            if found.st_ino not in seen:
-                seen.add(found.st_ino)
-                size += found.st_blocks * 512
-    return size, len(seen)
+    taken: Footprint
 
 
 class Meter:
@@ -58,11 +39,9 @@ class Meter:
             self._task = asyncio.create_task(self._count(stale), name="sizes of writable layers") if stale else None
         found = []
         for name, reading in readings:
-            size = self._sizes.get(name, _Size(0.0, 0, 0))
+            taken = self._sizes[name].taken if name in self._sizes else Footprint(0, 0)
             if reading is not None:
-                found.append(
-                    Usage(name, now, reading.cpu_seconds, reading.memory_working_set, reading.memory_rss, size.disk_bytes, size.inodes)
-                )
+                found.append(Usage(name, now, reading.cpu_seconds, reading.memory_working_set, reading.memory_rss, *taken))
         return found
 
     def _is_stale(self, name: str, now: float) -> bool:
@@ -72,8 +51,8 @@ class Meter:
     async def _count(self, stale: Sequence[tuple[str, Path]]) -> None:
         async with self._counting:
             for name, folder in stale:
-                size, inodes = await asyncio.to_thread(folder_size, folder)
-                self._sizes[name] = _Size(time.time(), size, inodes)
+                taken = await asyncio.to_thread(footprint, folder)
+                self._sizes[name] = _Size(time.time(), taken)
 
     async def settled(self) -> None:
         """Wait for the counting that is under way."""

@@ -7,15 +7,15 @@ import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
+from pinnace.core.base.diskuse import Footprint, footprint
 from pinnace.core.base.errors import PinnaceError
 from pinnace.core.base.pod import Pod
 from pinnace.core.base.runtime import POD_UID_LABEL, Container, DiskUsage, Runtime, Usage
 from pinnace.core.pods.rules import eviction
 from pinnace.core.pods.rules.eviction import ContainerUse, Level, PodUse
 
-_BLOCK: Final = 512
 _EMPTY_DIRS: Final = "volumes/kubernetes.io~empty-dir"
 
 
@@ -25,13 +25,6 @@ class PodCounts(Protocol):
     def working_set(self, pod_uid: str) -> int: ...
 
     def tasks(self, pod_uid: str) -> int: ...
-
-
-class Footprint(NamedTuple):
-    """What a folder takes."""
-
-    bytes: int
-    inodes: int
 
 
 class Measures:
@@ -121,31 +114,6 @@ class Measures:
             return (self._proc / path).read_text()
         except OSError:
             return ""
-
-
-def footprint(folder: Path) -> Footprint:
-    """Of a folder and what is in it, on its own file system; what has several names counts once. Blocking."""
-    total, count, seen = 0, 0, set()
-    try:
-        device = folder.lstat().st_dev
-    except OSError:
-        return Footprint(0, 0)
-    waiting = [str(folder)]
-    while waiting:
-        try:
-            with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    stat = entry.stat(follow_symlinks=False)
-                    if stat.st_dev != device or (stat.st_nlink > 1 and stat.st_ino in seen):
-                        continue
-                    if stat.st_nlink > 1:
-                        seen.add(stat.st_ino)
-                    total, count = total + stat.st_blocks * _BLOCK, count + 1
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-        except OSError:
-            continue  # it went while we looked
-    return Footprint(total, count)
 
 
 def _each(folder: Path) -> dict[str, Footprint]:

@@ -16,7 +16,6 @@ from pinnace.core.pods.oci import files
 from pinnace.core.pods.oci.frames import frame, read_frame
 from pinnace.core.pods.oci.host import device, devices, survey
 from pinnace.core.pods.oci.sandboxes import resolv_conf
-from pinnace.core.pods.oci.usage import folder_size
 
 
 def test_folders_go_whole_and_what_was_half_gone_is_swept(tmp_path: Path) -> None:
@@ -89,13 +88,3 @@ def test_survey_of_this_machine() -> None:
     host = survey()
     assert host.least_oom_score >= -1000
     assert all(each.isupper() for each in host.capabilities)
-
-
-def test_size_of_a_folder_counts_a_file_once(tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub/file").write_bytes(b"x" * 100_000)
-    os.link(tmp_path / "sub/file", tmp_path / "again")
-    size, inodes = folder_size(tmp_path)
-    assert inodes == 2
-    assert 100_000 <= size < 200_000
-    assert folder_size(tmp_path / "none") == (0, 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -19,7 +18,7 @@ from pinnace.core.base.runtime import (
     Usage,
 )
 from pinnace.core.pods.rules.eviction import ContainerUse, Level
-from pinnace.core.pods.upkeep.measuring import Measures, footprint
+from pinnace.core.pods.upkeep.measuring import Measures
 
 
 class Told:
@@ -112,14 +111,3 @@ async def test_a_runtime_that_is_away(tmp_path: Path) -> None:
     runtime.is_away = True
     (use,) = await measures(tmp_path, runtime).uses([Pod({"metadata": {"uid": "u"}})], with_disk=True)
     assert (use.memory, use.disk, use.containers) == (7000, 0, ())
-
-
-def test_names_of_one_file_count_once_and_links_are_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in/a").write_bytes(b"x" * 8192)
-    os.link(tmp_path / "in/a", tmp_path / "in/b")
-    (tmp_path / "in/c").symlink_to("/")
-    found = footprint(tmp_path / "in")
-    assert found.inodes == 2
-    assert 8192 <= found.bytes <= 20_000
-    assert footprint(tmp_path / "none") == (0, 0)
