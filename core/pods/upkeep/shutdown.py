@@ -19,6 +19,7 @@ from pinnace.core.base.errors import PinnaceError
 from pinnace.core.base.pod import Pod, RestartPolicy
 from pinnace.core.base.settings.edged import KubeletSettings, seconds
 from pinnace.core.pods.ports import Events, PodControl
+from pinnace.core.pods.rules.phase import TERMINAL
 from pinnace.core.pods.upkeep.dbus import SYSTEM_BUS, SYSTEMD, MessageBus, Target
 from pinnace.core.pods.upkeep.dbuswire import DbusFailed
 
@@ -59,6 +60,7 @@ class NodeShutdown:
         self._clock = clock or LoopClock()
         self._is_ending = False
         self._lock = -1
+        self._told = ""
         self._ending: set[asyncio.Future[None]] = set()
         self._listeners: list[Callable[[], None]] = []
 
@@ -75,14 +77,14 @@ class NodeShutdown:
         """For ever: hold the lock, and end the pods when the time comes. Without a bus it is tried again."""
         if self._grace <= 0:
             await asyncio.get_running_loop().create_future()
-        backoff, told = Backoff(5.0, 300.0), ""
+        backoff = Backoff(5.0, 300.0)
         while True:
             try:
                 async with MessageBus(self._bus) as bus:
                     await self._watch(bus, backoff)
-            except (OSError, TimeoutError, PinnaceError) as error:
-                if str(error) != told:
-                    told = str(error)
+            except (OSError, PinnaceError) as error:
+                if str(error) != self._told:
+                    self._told = str(error)
                     logger.warning("pods.shutdown.unwatched reason=%s; pods would not be ended in order", error)
             finally:
                 self._release()
@@ -95,6 +97,7 @@ class NodeShutdown:
             self._go_on()  # said while the bus was away
         await self._take(bus)
         backoff.reset()
+        self._told = ""
         logger.info("pods.shutdown.watched grace=%g critical=%g", self._grace, self._critical_grace)
         while True:
             signal = await bus.signal()
@@ -154,7 +157,7 @@ class NodeShutdown:
         logger.warning("pods.shutdown.began grace=%g", self._grace)
         self._set(is_ending=True)
         self._events.node("Normal", "NodeShutdown", "Shutdown manager detected shutdown event")
-        pods = [each for each in self._control.pods() if each.status.get("phase") not in ("Succeeded", "Failed")]
+        pods = [each for each in self._control.pods() if each.status.get("phase") not in TERMINAL]
         await self._end([each for each in pods if not each.is_critical], self._grace - self._critical_grace)
         await self._end([each for each in pods if each.is_critical], self._critical_grace)
         logger.warning("pods.shutdown.ended pods=%d", len(pods))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from fakes.clock import FakeClock
 from fakes.podcontrol import FakePodControl
 from fakes.podevents import FakeEvents
 from rig.login1 import Login, Peer, message_bus
@@ -157,8 +158,6 @@ async def test_only_logind_is_believed(bus: Path, login: Login, tmp_path: Path) 
 
 
 async def test_without_a_bus_it_goes_on_trying(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    from fakes.clock import FakeClock
-
     clock = FakeClock()
     settings = KubeletSettings(shutdown_grace_period="30s")
     made = NodeShutdown(FakePodControl(), FakeEvents(), settings, bus=tmp_path / "none", clock=clock)
@@ -174,6 +173,27 @@ async def test_without_a_bus_it_goes_on_trying(tmp_path: Path, caplog: pytest.Lo
     assert not off.done()
     off.cancel()
     await asyncio.gather(task, off, return_exceptions=True)
+
+
+async def test_a_bus_that_goes_once_more_is_said_once_more(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clock, settings, address = FakeClock(), KubeletSettings(shutdown_grace_period="30s"), tmp_path / "bus"
+    made = NodeShutdown(FakePodControl(), FakeEvents(), settings, bus=address, drop_in=tmp_path / "drop-in", clock=clock)
+    task: asyncio.Task[None] | None = None
+    for times in (1, 2):
+        async with message_bus() as bus:
+            login = Login(bus, delay_seconds=60)
+            address.unlink(missing_ok=True)
+            address.symlink_to(bus)
+            task = task or asyncio.create_task(made.run())
+            await clock.advance(400)
+            await soon(login.locked)
+            await login.close()
+        async with asyncio.timeout(20):
+            while caplog.text.count("pods.shutdown.unwatched") < times:
+                await asyncio.sleep(0.01)
+    assert task is not None
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_calls_and_errors_of_a_real_bus(bus: Path) -> None:
