@@ -12,6 +12,7 @@ from pinnace.core.base.contract import scheduling
 from pinnace.core.base.contract.quantities import whole
 from pinnace.core.base.pod import Pod
 from pinnace.core.pods.rules.admission import DISK_PRESSURE, MEMORY_PRESSURE, PID_PRESSURE
+from pinnace.core.pods.rules.phase import TERMINAL
 
 MEMORY: Final = "memory.available"
 NODE_DISK: Final = "nodefs.available"
@@ -182,7 +183,7 @@ def resource(short: Shortfall) -> str:
 
 def is_evictable(pod: Pod) -> bool:
     """Not critical, not on its way out, not ended."""
-    return not pod.is_critical and not pod.is_deleting and pod.status.get("phase") not in ("Succeeded", "Failed")
+    return not pod.is_critical and not pod.is_deleting and pod.status.get("phase") not in TERMINAL
 
 
 def _quantity(resources: Mapping[str, str] | None, name: str) -> int:
