@@ -22,6 +22,7 @@ _BYTES: Final = 1 << 20
 _SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
 
 _Signature = tuple[int, int, int, int]
+_UNSEEN: Final[_Signature] = (0, 0, 0, 0)
 
 
 class _File(NamedTuple):
@@ -100,6 +101,9 @@ class StaticPods:
                 stat = path.stat()
             except FileNotFoundError:
                 continue
+            except OSError as error:  # a link that leads to itself, say
+                found[path.name] = _refused(path, _UNSEEN, before, error)
+                continue
             signature = (stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_mode)
             found[path.name] = before if before is not None and before.signature == signature else self._file(path, signature, before)
         return found
@@ -112,14 +116,19 @@ class StaticPods:
                 raise ValueError(f"expected a file of at most {_BYTES >> 10} KiB")
             pod = static_pod(_decoded(path), source=str(path), node=self._node, seen=seen)
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError, OSError) as error:
-            problem = " ".join(str(error).split())[:300]
-            if before is None or before.problem != problem:
-                kept = "; the pod of its former content stays" if former else ""
-                logger.warning("pods.static.refused file=%s reason=%s%s", path, problem, kept)
-            return _File(signature, former, problem)
+            return _refused(path, signature, before, error)
         if former is not None and former.uid == pod.uid and _without_seen(former) == _without_seen(pod):
             pod = former
         return _File(signature, pod, "")
+
+
+def _refused(path: Path, signature: _Signature, before: _File | None, error: Exception) -> _File:
+    former = before.pod if before is not None else None
+    problem = " ".join(str(error).split())[:300]
+    if before is None or before.problem != problem:
+        kept = "; the pod of its former content stays" if former else ""
+        logger.warning("pods.static.refused file=%s reason=%s%s", path, problem, kept)
+    return _File(signature, former, problem)
 
 
 def _without_seen(pod: Pod) -> tuple[Any, Any]:

@@ -74,6 +74,23 @@ async def test_a_touched_file_is_the_same_pod(stage: Stage) -> None:
     assert len(stage.told) == 1
 
 
+async def test_a_link_that_leads_to_itself_hides_no_other_file(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    (stage.folder / "circle.yaml").symlink_to("circle.yaml")
+    stage.write("web.yaml")
+    await stage.statics.look()
+    await stage.statics.look()
+    assert stage.told == [["web-pi"]]
+    assert caplog.text.count("pods.static.refused") == 1, "said once"
+    (stage.folder / "circle.yaml").unlink()
+    stage.write("circle.yaml", "other")
+    await stage.statics.look()
+    assert stage.told[-1] == ["other-pi", "web-pi"]
+    (stage.folder / "circle.yaml").unlink()
+    (stage.folder / "circle.yaml").symlink_to("circle.yaml")
+    await stage.statics.look()
+    assert len(stage.told) == 2, "the pod of its former content stays"
+
+
 @pytest.mark.parametrize("content", ["a: [", "kind: Pod\n", "\x00\xff", "a: &a [*a]\n", "- " * 5000, "{" * 3000, "x" * (2 << 20)])
 async def test_a_broken_file_is_said_once_and_its_pod_stays(stage: Stage, caplog: pytest.LogCaptureFixture, content: str) -> None:
     stage.write("web.yaml")
