@@ -1,14 +1,13 @@
-"""How a pod ends: how long its containers may take, in which order, and when the API may forget it."""
+"""How a pod ends: how long its containers may take, and in which order."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-from pinnace.core.base.pod import Container, Object, Pod
+from pinnace.core.base.pod import Container, Pod
 from pinnace.core.base.runtime import Container as Instance
 from pinnace.core.pods.rules.conditions import OWNED
-from pinnace.core.pods.rules.phase import TERMINAL
 from pinnace.core.pods.rules.reconcile import Why
 
 MINIMUM_GRACE_SECONDS: Final = 2.0
@@ -49,9 +48,3 @@ def is_news(old: Pod, new: Pod) -> bool:
 
 def _gates(pod: Pod) -> dict[str, str]:
     return {each.get("type", ""): each.get("status", "") for each in pod.status.get("conditions") or () if each.get("type") not in OWNED}
-
-
-def may_be_forgotten(pod: Pod, known: Object) -> bool:
-    """Whether the API may be asked to delete the pod at once: it is being deleted, and the API knows that it has ended (`known` is its
-    answer to our last patch). The caller knows that nothing of it is left here."""
-    return pod.is_deleting and known.get("phase") in TERMINAL
