@@ -1,4 +1,4 @@
-"""Image names and pull policies (Kubernetes API, core/v1 Container.imagePullPolicy)."""
+"""Pull policies (Kubernetes API, core/v1 Container.imagePullPolicy)."""
 
 from __future__ import annotations
 

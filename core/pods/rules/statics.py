@@ -10,7 +10,8 @@ from typing import Any, Final
 import orjson
 
 from pinnace.core.base.contract.keys import NODE_NAME, NodeName
-from pinnace.core.base.pod import CONFIG_HASH, CONFIG_SEEN, CONFIG_SOURCE, DEFAULT_GRACE_SECONDS, Object, Pod, RestartPolicy
+from pinnace.core.base.pod import CONFIG_HASH, CONFIG_SEEN, CONFIG_SOURCE, DEFAULT_GRACE_SECONDS, Container, Object, Pod, RestartPolicy
+from pinnace.core.pods.rules.images import pull_policy
 
 _CONTAINER_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _UID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
@@ -70,7 +71,7 @@ def add_defaults(spec: Object) -> None:
 
 
 def _add_to_container(container: Object, *, on_host: bool) -> None:
-    container.setdefault("imagePullPolicy", "Always" if _is_latest(container["image"]) else "IfNotPresent")
+    container.setdefault("imagePullPolicy", pull_policy(Container(container, is_init=False)).value)
     container.setdefault("terminationMessagePath", "/dev/termination-log")
     container.setdefault("terminationMessagePolicy", "File")
     for port in container.get("ports") or ():
@@ -129,8 +130,3 @@ def _part(body: Object, key: str) -> Object:
 def _hash(node: NodeName, source: str, body: Object) -> str:
     content = orjson.dumps([node, source, body], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(content).hexdigest()[:32]
-
-
-def _is_latest(image: str) -> bool:
-    last = image.rpartition("/")[2]
-    return "@" not in last and (":" not in last or last.endswith(":latest"))
