@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import time
@@ -229,8 +228,12 @@ class Sandboxes:
             await self._network.detach(self._root / sandbox_id, netns=self.netns(record) if self._is_whole(record) else "")
             await self._drop(sandbox_id)
             self._records[sandbox_id] = record = replace(record, is_stopped=True)
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 await asyncio.to_thread(write_whole, self._root / sandbox_id / _RECORD, encoded(record))
+            except FileNotFoundError:
+                pass  # it was never written
+            except OSError as error:  # a full disk, say, on which this makes room; after a restart its missing namespaces tell the same
+                logger.warning("pods.sandbox.end_not_written sandbox=%s reason=%s", sandbox_id, error)
 
     async def remove(self, sandbox_id: str) -> None:
         await self.stop(sandbox_id)

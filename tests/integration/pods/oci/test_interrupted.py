@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -14,8 +15,8 @@ from contract.runtime.pods import TestPod, until
 from integration.pods.oci.conftest import another
 from rig.oci import OciHome
 
-from pinnace.core.base.runtime import ContainerState, Namespaces
-from pinnace.core.pods.oci import shims
+from pinnace.core.base.runtime import ContainerState, Namespaces, SandboxState
+from pinnace.core.pods.oci import sandboxes, shims
 from pinnace.core.pods.oci.files import start_time
 from pinnace.core.pods.oci.runtime import OciRuntime
 from pinnace.core.pods.oci.shims import Shims
@@ -85,6 +86,23 @@ async def test_address_of_a_sandbox_comes_back_though_its_records_are_damaged(po
         assert len(leases(home)) == 1, "of the stray sandbox nobody knows the network"
     for path in (home.folder / "leases").rglob("10.*"):
         path.unlink()
+
+
+async def test_sandbox_ends_on_a_full_disk(pod: TestPod, runtime: OciRuntime, home: OciHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    stopped, removed = await pod.sandbox(namespaces=NETWORKED), await pod.sandbox(namespaces=NETWORKED, attempt=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(sandboxes, "write_whole", full)
+        await runtime.stop_sandbox(stopped)
+        await runtime.remove_sandbox(removed)
+    async with another(home) as later:
+        (left,) = await later.sandboxes(pod.uid)
+        assert (left.id, left.state) == (stopped, SandboxState.NOT_READY)
+        await later.remove_sandbox(stopped)
+    assert of_sandboxes(home) == []
+    assert leases(home) == set()
 
 
 async def test_container_whose_shim_hangs_ends(pod: TestPod, runtime: OciRuntime, home: OciHome, monkeypatch: pytest.MonkeyPatch) -> None:
