@@ -22,6 +22,7 @@ from pinnace.core.base.runtime import RuntimeFailed
 from pinnace.core.base.settings.edged import BuiltinRuntimeSettings
 from pinnace.core.pods.cri.runtime import CriRuntime
 from rig.images import busybox
+from rig.processes import children_of
 
 T = TypeVar("T")
 PAUSE = "pinnace.test/pause:1"
@@ -185,7 +186,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
     def _crash(self) -> None:
         shims = self.shims()  # while there is a daemon, none of them is in the making
         self.stop(signal.SIGKILL)
-        for pid in (*shims, *self.shims(), *(child for shim in shims for child in _children(shim))):
+        for pid in (*shims, *self.shims(), *(child for shim in shims for child in children_of(shim))):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
@@ -223,13 +224,6 @@ async def _removed(runtime: CriRuntime, sandbox_id: str) -> None:
             if not left:
                 raise
             await asyncio.sleep(0.2)
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(each) for path in Path(f"/proc/{pid}/task").iterdir() for each in (path / "children").read_text().split()]
-    except OSError:
-        return []
 
 
 class ContainerdHome:

@@ -20,6 +20,15 @@ def pinnace(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "pinnace.core.base.cli", *arguments]
 
 
+def children_of(pid: int | str = "self") -> set[int]:
+    """Those of all its threads, of which one may end meanwhile: another has its children then. None when there is no such process."""
+    tasks = Path(f"/proc/{pid}/task")
+    while tasks.exists():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            return {int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()}
+    return set()
+
+
 def free_port() -> int:
     """A TCP port of loopback that nobody listens on right now."""
     with socket.socket() as probe:

@@ -14,6 +14,7 @@ import pytest
 from contract.runtime.pods import TestPod, until
 from integration.pods.oci.conftest import another
 from rig.oci import OciHome
+from rig.processes import children_of
 
 from pinnace.core.base.runtime import ContainerState, Namespaces, SandboxState
 from pinnace.core.pods.oci import sandboxes, shims
@@ -46,10 +47,6 @@ def pauses(home: OciHome) -> set[int]:
             ):
                 found.add(int(each.name))
     return {pid for pid in found if start_time(pid)}
-
-
-def own_children() -> set[int]:
-    return {int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
 
 
 async def test_sandbox_given_up_at_any_moment_leaves_nothing(pod: TestPod, runtime: OciRuntime, home: OciHome) -> None:
@@ -144,17 +141,17 @@ async def test_connecting_into_a_pod_ends_with_its_caller(tmp_path: Path) -> Non
             crowd.append(socket.socket())
             crowd[-1].setblocking(False)
             crowd[-1].connect_ex(full.getsockname())
-        before = own_children()
+        before = children_of()
         task = asyncio.create_task(Shims(tmp_path, "crun").connect_into("/proc/self/ns/net", full.getsockname()[1]))
 
         async def connects() -> bool:
-            return bool(own_children() - before)
+            return bool(children_of() - before)
 
         await until(connects, what="the child that connects")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert own_children() <= before
+        assert children_of() <= before
         for each in crowd:
             each.close()
 

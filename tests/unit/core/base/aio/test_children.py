@@ -7,6 +7,7 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from pathlib import Path
 
 import pytest
+from rig.processes import children_of
 
 from pinnace.core.base.aio import children
 
@@ -20,10 +21,6 @@ def lives(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def own_children() -> set[int]:
-    return {int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
 
 
 async def begun(path: Path) -> None:
@@ -59,15 +56,15 @@ async def test_a_child_nobody_waits_for_any_more_is_killed(tmp_path: Path) -> No
 
 async def test_a_child_that_began_while_its_caller_was_cancelled_is_killed(tmp_path: Path) -> None:
     for _ in range(20):
-        before = own_children()
+        before = children_of()
         starting = asyncio.create_task(children.start("/bin/sleep", "1000", stdin=DEVNULL))
-        while not own_children() - before and not starting.done():
+        while not children_of() - before and not starting.done():
             await asyncio.sleep(0)
         starting.cancel()
         try:
             await children.kill(await starting)
         except asyncio.CancelledError:
-            assert not [pid for pid in own_children() - before if lives(pid)]
+            assert not [pid for pid in children_of() - before if lives(pid)]
 
 
 async def test_a_program_that_is_not_there(tmp_path: Path) -> None:
