@@ -106,22 +106,26 @@ async def _end_pods(settings: EdgeCoreSettings) -> int:
                 problems.append(f"pod {each.namespace}/{each.name}: {error}")
     finally:
         await runtime.close()
-    problems += _clear_folders(edged)
+    problems += await clear_folders(edged)
     await _clear_cgroups(edged)
     if problems:
         raise PinnaceError(f"not all is gone: {'; '.join(problems)}; see what holds it, then do this again")
     return len({each.uid for each in sandboxes})
 
 
-def _clear_folders(edged: EdgedSettings) -> list[str]:
-    """Volumes and mounts; what could not be removed, and why."""
+async def clear_folders(edged: EdgedSettings) -> list[str]:
+    """Remove volumes and mounts; what could not be removed, and why."""
+    from pinnace.core.base.aio.aside import Aside
     from pinnace.core.pods.material.cleaning import clean
     from pinnace.core.pods.material.folders import PodFolders
     from pinnace.core.pods.material.mounts import Mounts
+    from pinnace.core.pods.material.remote import RemoteVolumes
 
     problems = []
     folders, mounts = PodFolders(edged.root_directory, edged.pod_logs_dir), Mounts()
+    remote = RemoteVolumes(folders, mounts, Aside())
     for uid in folders.uids():
+        await remote.unmount(uid)  # a server may be away: nobody waits for it but a child process
         try:
             clean(folders, mounts, uid)
         except OSError as error:

@@ -10,7 +10,11 @@ import pytest
 import yaml
 
 from pinnace.core.base.errors import RefusedError
+from pinnace.core.base.settings.edged import BuiltinRuntimeSettings, EdgedSettings
 from pinnace.core.commands import reset
+from pinnace.core.pods.material import mounts, remote
+from pinnace.core.pods.material.folders import PodFolders
+from pinnace.core.pods.material.mounts import Mounted, Mounts
 
 OWN = ("edge[1].db", "edge[1].db-wal", "edge[1].db-shm", "edge[1].db.lock", "edge[1].db.snapshot", "edge[1].db.snapshot.new")
 DAMAGED = ("edge[1].db.damaged-20260131T120000", "edge[1].db.damaged-20260131T120000-wal")
@@ -61,3 +65,28 @@ def test_nobody_to_ask_changes_nothing(machine: Machine, monkeypatch: pytest.Mon
     with pytest.raises(RefusedError, match="stop it first"):
         machine.reset("--force")
     lock.close()
+
+
+async def test_volumes_of_a_server_that_is_away_go_without_waiting_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    builtin = BuiltinRuntimeSettings(root_dir=tmp_path / "root", run_dir=tmp_path / "run")
+    edged = EdgedSettings(root_directory=tmp_path / "kubelet", pod_logs_dir=tmp_path / "logs", builtin_runtime=builtin)
+    folders = PodFolders(edged.root_directory, edged.pod_logs_dir)
+    point = folders.volume("u-1", "nfs", "far")
+    point.mkdir(parents=True)
+    mounted = [Mounted(point, "0:40", "nfs4")]
+
+    class Table(Mounts):
+        def all(self) -> list[Mounted]:
+            return list(mounted)
+
+        def unmount(self, target: Path) -> None:
+            raise AssertionError(f"this process would wait for the server of {target}")
+
+    async def run_unmount(point: Path) -> None:
+        mounted.clear()
+        raise OSError(f"{point}: no answer")
+
+    monkeypatch.setattr(mounts, "Mounts", Table)
+    monkeypatch.setattr(remote, "run_unmount", run_unmount)
+    assert await reset.clear_folders(edged) == []
+    assert not folders.pod("u-1").exists()
