@@ -13,7 +13,7 @@ from pinnace.core.base.settings.edged import seconds
 from pinnace.core.pods.lifecycle.means import Means
 from pinnace.core.pods.lifecycle.pulls import NotYet, PodImages
 from pinnace.core.pods.lifecycle.starting import HookBroken, StartFailed, after_start, make_sandbox, start_container
-from pinnace.core.pods.lifecycle.stopping import pod_ips, stop_container, stop_pod
+from pinnace.core.pods.lifecycle.stopping import pod_ip, pod_ips, stop_container, stop_pod
 from pinnace.core.pods.ports import SpecRefused, VolumesNotReady
 from pinnace.core.pods.rules.backoff import FIRST_SECONDS, FOREVER, Delay, Trouble, tried
 from pinnace.core.pods.rules.observed import Observed
@@ -141,8 +141,8 @@ class Acts:
     async def _stop(self, pod: Pod, action: StopContainer, seen: Observed) -> None:
         container = action.container
         grace = grace_seconds(pod, container, action.why)
-        ips = pod_ips(self._means, pod, seen)
-        await stop_container(self._means, pod, container, action.instance, why=action.why, grace=grace, ip=ips[0] if ips else "")
+        ip = pod_ip(self._means, pod, seen)
+        await stop_container(self._means, pod, container, action.instance, why=action.why, grace=grace, ip=ip)
         if action.owes_start:
             self._owed.add(container.name)
 

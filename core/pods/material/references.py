@@ -12,13 +12,11 @@ from pinnace.core.pods.material.persistent import claim_name
 
 def environment_needs(pod: Pod, container: Container) -> Iterator[Needed]:
     """The config maps and secrets of env and envFrom; one that is needed in one place and optional in another comes twice."""
-    for each in container.spec.get("envFrom") or ():
+    froms = [("Ref", each) for each in container.spec.get("envFrom") or ()]
+    froms += [("KeyRef", each.get("valueFrom") or {}) for each in container.spec.get("env") or ()]
+    for suffix, source in froms:
         for kind in ("configMap", "secret"):
-            if reference := each.get(f"{kind}Ref"):
-                yield Needed(ResourceKey(kind.lower(), pod.namespace, str(reference.get("name") or "")), bool(reference.get("optional")))
-    for each in container.spec.get("env") or ():
-        for kind in ("configMap", "secret"):
-            if reference := (each.get("valueFrom") or {}).get(f"{kind}KeyRef"):
+            if reference := source.get(kind + suffix):
                 yield Needed(ResourceKey(kind.lower(), pod.namespace, str(reference.get("name") or "")), bool(reference.get("optional")))
 
 

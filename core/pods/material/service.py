@@ -220,7 +220,7 @@ class PodMaterials:
         wanted: dict[ResourceKey, bool] = {}
         for key, optional in environment_needs(pod, container):
             wanted[key] = optional and wanted.get(key, True)
-        objects = await asyncio.gather(*(self._object(key, optional=optional) for key, optional in wanted.items()))
+        objects = await asyncio.gather(*(self._sources.needed(key, optional=optional) for key, optional in wanted.items()))
         held = {key: data_of(obj, key.kind) for key, obj in zip(wanted, objects, strict=True) if obj is not None}
         found = environment(pod, container, _Held(pod.namespace, held), self._around(pod, pod_ips), self._services)
         for where, names in found.skipped.items():
@@ -233,15 +233,6 @@ class PodMaterials:
                 is_init=container.is_init,
             )
         return found.variables
-
-    async def _object(self, key: ResourceKey, *, optional: bool) -> Object | None:
-        """None for an optional one that cannot be had."""
-        try:
-            return await self._sources.get(key)
-        except SourceMissing:
-            if optional:
-                return None
-            raise
 
     def _around(self, pod: Pod, pod_ips: Sequence[str]) -> Surroundings:
         host_ips = self._host.ips()

@@ -152,6 +152,15 @@ class Sources:
                 raise
             return held
 
+    async def needed(self, key: ResourceKey, *, optional: bool) -> Object | None:
+        """`get`, and None for an optional one that cannot be had. Raises SourceMissing."""
+        try:
+            return await self.get(key)
+        except SourceMissing:
+            if optional:
+                return None
+            raise
+
     async def changed(self, change: ObjectChange) -> None:
         """A push was stored: for `Sync.on_change` of the four kinds."""
         self._queries.forgive(change.key)

@@ -17,12 +17,12 @@ from pinnace.core.base.pod import Object, Pod
 from pinnace.core.pods.material import folders as kinds
 from pinnace.core.pods.material import trees
 from pinnace.core.pods.material.atomic import write
-from pinnace.core.pods.material.content import KINDS, Held, Needed, claims, files_of, needs
+from pinnace.core.pods.material.content import KINDS, Held, claims, files_of, needs
 from pinnace.core.pods.material.folders import PodFolders
 from pinnace.core.pods.material.hostpath import host_path
 from pinnace.core.pods.material.mounts import Mounts
 from pinnace.core.pods.material.persistent import Persistent, bound_volume, claim_name, nfs_command, run_mount, source_of
-from pinnace.core.pods.material.sources import SourceMissing, Sources
+from pinnace.core.pods.material.sources import Sources
 from pinnace.core.pods.material.tokens import Tokens
 from pinnace.core.pods.rules.env import Surroundings
 from pinnace.core.pods.rules.resources import pod_limits
@@ -76,7 +76,7 @@ class Volumes:
 
     async def _content(self, pod: Pod, volume: Object) -> Ready:
         wanted, wanted_tokens = list(needs(pod, volume)), list(claims(pod, volume))
-        objects = await asyncio.gather(*(self._object(each) for each in wanted))
+        objects = await asyncio.gather(*(self._sources.needed(key, optional=optional) for key, optional in wanted))
         tokens = [await self._tokens.token(each) for each in wanted_tokens]
         held = Held(
             {key: obj for (key, _), obj in zip(wanted, objects, strict=True) if obj is not None},
@@ -86,14 +86,6 @@ class Volumes:
             is_grouped=fs_group(pod) is not None,
         )
         return await asyncio.to_thread(self._write, pod, volume, held)
-
-    async def _object(self, needed: Needed) -> Object | None:
-        try:
-            return await self._sources.get(needed.key)
-        except SourceMissing:
-            if needed.optional:
-                return None
-            raise
 
     def _write(self, pod: Pod, volume: Object, held: Held) -> Ready:
         kind = next(each for each in KINDS if each in volume)
