@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from machine.nfs_server import NfsServer
 from rig.images import busybox
 from rig.oci import OciHome
-from rig.podnode import PodNode
+from rig.podnode import PodNode, pod_node
 from rig.pods import Object
 from rig.pods import pod as any_pod
 
@@ -36,15 +35,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NfsServer]:
 
 @pytest.fixture
 async def node(home: OciHome) -> AsyncIterator[PodNode]:
-    made = PodNode(home, Path(tempfile.mkdtemp(prefix="pin-nfs-")))
-    await made.start()
-    try:
-        yield made
-    finally:
-        await made.stop()
-        for point in reversed(Mounts().points(made.folder)):  # of a test that failed: nothing may look for files below them
-            Mounts().unmount(point)
-        await made.close()
+    async with pod_node(home) as made:
+        try:
+            yield made
+        finally:
+            await made.stop()
+            for point in reversed(Mounts().points(made.folder)):  # of a test that failed: nothing may look for files below them
+                Mounts().unmount(point)
 
 
 def claim(node: PodNode, volume: Object, *options: str, name: str = "data") -> Object:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from rig.images import busybox
 from rig.oci import OciHome
-from rig.podnode import PodNode
+from rig.podnode import PodNode, pod_node
 from rig.pods import pod as any_pod
 
 from pinnace.core.base.pod import Pod
@@ -27,12 +26,8 @@ LIMITS = (str(64 << 20), "50000 100000")
 @pytest.fixture
 async def node() -> AsyncIterator[PodNode]:
     with OciHome({IMAGE: busybox()}, cgroup_driver="systemd") as home:
-        made = PodNode(home, Path(tempfile.mkdtemp(prefix="pin-sd-")), cgroup_driver="systemd")
-        await made.start()
-        try:
+        async with pod_node(home, cgroup_driver="systemd") as made:
             yield made
-        finally:
-            await made.close()
 
 
 def cgroup_of(node: PodNode, container_id: str) -> Path:

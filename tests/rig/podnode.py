@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import secrets
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -147,3 +148,14 @@ class PodNode:
 
     async def until_phase(self, name: str, phase: str) -> None:
         await self.until(lambda: self.status(name).get("phase") == phase, f"{name} being {phase}")
+
+
+@contextlib.asynccontextmanager
+async def pod_node(home: Home, *, cgroup_driver: str = "cgroupfs") -> AsyncIterator[PodNode]:
+    """A node in a folder of its own, its agent begun; nothing of it is left afterwards."""
+    node = PodNode(home, Path(tempfile.mkdtemp(prefix="pin-pods-")), cgroup_driver=cgroup_driver)
+    await node.start()
+    try:
+        yield node
+    finally:
+        await node.close()

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 from rig.containerd import Containerd, ContainerdHome
 from rig.images import busybox
 from rig.oci import OciHome
-from rig.podnode import Home, PodNode
+from rig.podnode import Home, PodNode, pod_node
 
 IMAGE = "pinnace.test/busybox:1"
 
@@ -32,9 +30,5 @@ def home(request: pytest.FixtureRequest) -> Iterator[Home]:
 
 @pytest.fixture
 async def node(home: Home) -> AsyncIterator[PodNode]:
-    made = PodNode(home, Path(tempfile.mkdtemp(prefix="pin-pods-")))
-    await made.start()
-    try:
+    async with pod_node(home) as made:
         yield made
-    finally:
-        await made.close()
