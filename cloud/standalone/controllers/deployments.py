@@ -54,8 +54,9 @@ class Deployments(Controller):
                 await self._scale(found, sets, self._recreated(found, new, old))
             elif new is not None:
                 await self._scale(found, sets, rollouts.rolled(found, new, old))
-            for each in rollouts.surplus(found, old):
-                await self._own.delete(self._sets, each)
+            if is_paused or rollouts.is_complete(found, new, old):  # before that an empty ReplicaSet may still have pods that end
+                for each in rollouts.surplus(found, old):
+                    await self._own.delete(self._sets, each)
         sets = [fresh for each in sets if (fresh := self._own.find(self._sets, each["metadata"]["name"], namespace)) is not None]
         new = rollouts.newest(found, sets)
         wall = self._own.wall()

@@ -183,6 +183,14 @@ def _without_unhealthy(old: Sequence[Object], spare: int) -> tuple[Targets, int]
     return targets, spare
 
 
+def is_complete(deployment: Object, new: Object | None, old: Sequence[Object]) -> bool:
+    """Whether there are as many pods as wanted, all of the present template and available."""
+    if new is None:
+        return False
+    everyone, wanted = [*old, new], int(deployment["spec"].get("replicas", 1))
+    return counted([new], "replicas") == counted(everyone, "replicas") == counted(everyone, "availableReplicas") == wanted
+
+
 def surplus(deployment: Object, old: Sequence[Object]) -> list[Object]:
     """Empty ReplicaSets of the past beyond the wanted length of the history, oldest first."""
     idle = [
@@ -231,7 +239,7 @@ def status_of(deployment: Object, new: Object | None, old: Sequence[Object], col
     words = ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.") if is_enough else (
         "False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")  # fmt: skip
     conditions = [_condition(deployment, "Available", *words, now=now)]
-    progress = _progress(deployment, new, counts, wall=wall, now=now)
+    progress = _progress(deployment, new, counts, is_done=is_complete(deployment, new, old), wall=wall, now=now)
     if progress:
         conditions.append(progress)
     failed = next((found for each in everyone if (found := condition(each, "ReplicaFailure"))), None)
@@ -246,12 +254,11 @@ def deadline(deployment: Object) -> int | None:
     return None if seconds is None or seconds >= NO_DEADLINE else int(seconds)
 
 
-def _progress(deployment: Object, new: Object | None, counts: dict[str, int], *, wall: float, now: str) -> Object:
+def _progress(deployment: Object, new: Object | None, counts: dict[str, int], *, is_done: bool, wall: float, now: str) -> Object:
     """The condition Progressing; empty where no deadline is set."""
     limit, known = deadline(deployment), condition(deployment, "Progressing")
     if limit is None:
         return {}
-    wanted = deployment["spec"].get("replicas", 1)
     if deployment["spec"].get("paused"):
         if known.get("reason") == "ProgressDeadlineExceeded":
             return known
@@ -259,11 +266,11 @@ def _progress(deployment: Object, new: Object | None, counts: dict[str, int], *,
     if known.get("reason") == "DeploymentPaused":
         return _condition(deployment, "Progressing", "Unknown", "DeploymentResumed", "Deployment is resumed", now=now)
     what = f'ReplicaSet "{new["metadata"]["name"]}"' if new is not None else f'Deployment "{deployment["metadata"]["name"]}"'
-    if new is not None and counts["updatedReplicas"] == counts["replicas"] == counts["availableReplicas"] == wanted:
+    if is_done:
         return _condition(deployment, "Progressing", "True", "NewReplicaSetAvailable", f"{what} has successfully progressed.", now=now)
     before = deployment.get("status") or {}
-    is_complete = known.get("reason") == "NewReplicaSetAvailable" and counts["updatedReplicas"] == counts["replicas"]
-    if is_complete and known.get("message", "").startswith(what):
+    was_done = known.get("reason") == "NewReplicaSetAvailable" and counts["updatedReplicas"] == counts["replicas"]
+    if was_done and known.get("message", "").startswith(what):
         return known  # it had been there: what is missing now is no rollout
     if not known:
         return _condition(deployment, "Progressing", "True", "NewReplicaSetCreated", f"Created new replica set {what[11:]}", now=now)

@@ -141,9 +141,10 @@ async def test_a_bad_image_stops_the_rollout_with_the_old_pods_serving(fleet: Fl
     await fleet.kubectl("rollout", "status", "deployment/d", PATIENCE)
 
 
-async def test_recreate_pause_and_resume(fleet: Fleet) -> None:
+@pytest.mark.parametrize("history", [10, 0])
+async def test_recreate_pause_and_resume(fleet: Fleet, history: int) -> None:
     await fleet.kubelets.add("n1")
-    await fleet.apply(deployment(replicas=2, strategy={"type": "Recreate"}))
+    await fleet.apply(deployment(replicas=2, strategy={"type": "Recreate"}, revisionHistoryLimit=history))
     await fleet.kubectl("rollout", "status", "deployment/d", PATIENCE)
     await fleet.kubectl("rollout", "pause", "deployment/d")
     await fleet.kubectl("set", "image", "deployment/d", "c=i:2")
@@ -160,6 +161,8 @@ async def test_recreate_pause_and_resume(fleet: Fleet) -> None:
     fleet.kubelets.silent.clear()
     await fleet.kubectl("rollout", "status", "deployment/d", PATIENCE)
     assert {each["spec"]["containers"][0]["image"] for each in await fleet.pods()} == {"i:2"}
+    path = "/apis/apps/v1/namespaces/default/replicasets"
+    await fleet.until(lambda: fleet.client.get(path), lambda found: len(found["items"]) == (2 if history else 1))
 
 
 async def test_pods_are_adopted_released_and_made_again(fleet: Fleet) -> None:

@@ -108,6 +108,15 @@ def test_revisions_and_history() -> None:
     assert rollouts.surplus(deployment(revisionHistoryLimit=1), [second, first]) == [first]
 
 
+def test_when_a_rollout_is_complete() -> None:
+    goal, new = deployment(2), replica_set("new", 2, revision=2)
+    assert rollouts.is_complete(goal, new, [replica_set("old", 0)])
+    assert not rollouts.is_complete(goal, None, [replica_set("old", 2)])
+    assert not rollouts.is_complete(goal, new, [replica_set("old", 1)]), "old pods are there"
+    assert not rollouts.is_complete(goal, replica_set("new", 2, available=1), [])
+    assert not rollouts.is_complete(goal, replica_set("new", 1), [])
+
+
 @pytest.mark.parametrize(
     ("before", "counts", "wall", "expected"),
     [
