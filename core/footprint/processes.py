@@ -44,6 +44,8 @@ _COMMANDS: Final = {
     "up": Group.CLOUD,
     "image-child": Group.CHILDREN,
 }
+_WAITING: Final = frozenset({"sudo", "doas", "timeout"})
+"""Programs that stay beside the one they start, which is told by itself."""
 _POD: Final = re.compile(r"(?:^|[/-])pod([0-9a-f]{8}[0-9a-f_-]{24,28})(?:\.slice)?(?:/|$)", re.MULTILINE)
 
 
@@ -61,6 +63,8 @@ class Process:
 def name_of(words: list[str]) -> tuple[str, Group | None]:
     """What a command line is called: the sub-command for ours, the program for what stands beside it; ("", None) for everything else."""
     programs = [Path(each).name for each in words[:4]]
+    if programs and programs[0] in _WAITING:
+        return "", None
     for position, word in enumerate(words[:4]):
         is_ours = programs[position] == "pinnace" or word == "pinnace.core.base.cli"
         if is_ours and position + 1 < len(words) and not words[position + 1].startswith("-"):

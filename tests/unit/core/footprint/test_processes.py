@@ -34,6 +34,7 @@ def test_a_pod_is_known_by_its_cgroup(cgroups: str, uid: str) -> None:
         (["python", "-m", "pinnace.core.base.cli", "mapper", "gpio"], "pinnace mapper gpio", Group.MAPPERS),
         (["/x/pinnace-shim", "supervise"], "pinnace-shim", Group.SUPERVISION),
         (["/usr/bin/containerd-shim-runc-v2", "-id"], "containerd-shim-runc-v2", Group.RUNTIME),
+        (["sudo", "pinnace", "edgecore"], "", None),
         (["somebody", "else"], "", None),
     ],
 )
