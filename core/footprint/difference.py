@@ -124,7 +124,7 @@ def table(rows: Sequence[Row], tolerance_percent: float) -> Iterator[str]:
     for row in rows:
         if not row.decides and abs(row.change) < _NOISE_BYTES and row.name != "files":
             continue
-        percent = "new" if row.percent is None else f"{row.percent:+.1f}"
+        percent = f"{row.percent:+.1f}" if row.percent is not None else "new" if row.after else ""
         over = "OVER" if row.is_over(tolerance_percent) else ""
         if row.name == "files":
             shown.append((f"{row.before:.0f}", f"{row.after:.0f}", f"{row.change:+.0f}", percent, over, "files (number)"))

@@ -181,7 +181,11 @@ def _archived() -> dict[str, int]:
 def _child(kind: str) -> Import:
     import orjson
 
-    done = subprocess.run(command_line("footprint", "--imports", "--in-child", kind), capture_output=True, check=False, timeout=_SECONDS)
+    command = command_line("footprint", "--imports", "--in-child", kind)
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, timeout=_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise PinnaceError(f"importing the edge took more than {_SECONDS} s; try again when this machine does less") from error
     if done.returncode:
         raise PinnaceError(f"the edge cannot be imported: {done.stderr.decode(errors='replace').strip()[-2000:]}")
     return Import.of(orjson.loads(done.stdout.splitlines()[-1]))

@@ -129,6 +129,12 @@ def test_recordings_are_compared_whatever_they_are_called(tmp_path: Path) -> Non
     after.write_bytes(orjson.dumps(found))
     rows = difference.compare(before, after)
     assert {row.name: row.change for row in rows if row.change} == {"node PSS, median": MB}
+    lines = list(difference.table(rows, float("inf")))
+    assert any(line.split() == ["33000.0", "34000.0", "+1000.0", "+3.0", "node", "PSS,", "median"] for line in lines)
+    found["summary"]["per_idle_day"]["wire_bytes"]["median"] = 0
+    after.write_bytes(orjson.dumps(found))
+    lines = list(difference.table(difference.compare(after, after), float("inf")))
+    assert any(line.split() == ["0.0", "0.0", "+0.0", "on", "the", "wire", "a", "day"] for line in lines)  # nothing new
     after.write_bytes(orjson.dumps({**found, "summary": {}}))
     with pytest.raises(ConfigError, match="record it again"):
         difference.compare(before, after)
