@@ -1,7 +1,7 @@
-"""The one command `pinnace`: each package adds its sub-commands through the entry-point group `pinnace.commands`.
+"""The one command `pinnace`: a sub-command is a module of one of the PACKAGES; `pinnace image-child` is their module `image_child`.
 
-A sub-command is a module with a docstring (its help), `SUMMARY` (one line), `add_arguments(parser)` and `run(args) -> int` (the exit
-code: 0 ok, 1 failed, 2 usage or configuration, 3 refused). One with `IS_INTERNAL` is started by Pinnace itself; the help leaves it out.
+It has a docstring (its help), `SUMMARY` (one line), `add_arguments(parser)` and `run(args) -> int` (the exit code: 0 ok, 1 failed,
+2 usage or configuration, 3 refused). One with `IS_INTERNAL` is started by Pinnace itself; the help leaves it out.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
-from importlib.metadata import entry_points
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from pinnace.core.base.errors import PinnaceError
 
-GROUP = "pinnace.commands"
+PACKAGES: Final = ("pinnace.core.commands", "pinnace.cloud.commands", "pinnace.mappers.commands")
+"""Only modules of them are sub-commands, packages are not. A build need not have them all: an edge has none of the cloud's."""
 
 
 class Command(Protocol):
@@ -33,20 +35,35 @@ class Command(Protocol):
     def run(self, args: argparse.Namespace) -> int: ...
 
 
-def targets() -> dict[str, str]:
-    """Sub-command name → module, as this build declares them."""
-    return {point.name: point.value for point in sorted(entry_points(group=GROUP), key=lambda point: point.name)}
+def names() -> list[str]:
+    """The sub-commands that this build contains."""
+    from pkgutil import iter_modules  # only who asks for them all pays for it
+
+    found = []
+    for package in PACKAGES:
+        spec = _spec(package)
+        places = spec.submodule_search_locations if spec is not None else ()
+        found += [each.name.replace("_", "-") for each in iter_modules(places) if not each.ispkg]
+    return sorted(found)
 
 
-def load(module: str) -> Command | None:
-    """The sub-command's module, or None when this build does not contain it (an edge binary has no cloud commands)."""
+def load(name: str) -> Command | None:
+    """The sub-command of that name, or None when this build does not contain it."""
+    module = name.replace("-", "_")
+    if "_" in name or name.startswith("-") or not module.isidentifier():
+        return None
+    for package in PACKAGES:
+        spec = _spec(f"{package}.{module}")
+        if spec is not None and spec.submodule_search_locations is None:
+            return importlib.import_module(spec.name)
+    return None
+
+
+def _spec(module: str) -> ModuleSpec | None:
     try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        package = ".".join(module.split(".")[:2])
-        if error.name is not None and (error.name == package or module.startswith(error.name)):
-            return None
-        raise
+        return find_spec(module)
+    except ModuleNotFoundError:  # of a package above it
+        return None
 
 
 def program() -> str:
@@ -66,10 +83,10 @@ def command_line(*arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", "pinnace.core.base.cli", *arguments]
 
 
-def usage(names: dict[str, str]) -> str:
+def usage() -> str:
     lines = ["usage: pinnace COMMAND [options]", "", "commands:"]
-    for name, module in names.items():
-        command = load(module)
+    for name in names():
+        command = load(name)
         if command is not None and not getattr(command, "IS_INTERNAL", False):
             lines.append(f"  {name:<12} {command.SUMMARY}")
     lines += ["", "`pinnace COMMAND --help` tells the rest."]
@@ -79,19 +96,15 @@ def usage(names: dict[str, str]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    names = targets()
     if not arguments or arguments[0] in {"-h", "--help", "help"}:
-        print(usage(names))  # noqa: T201
+        print(usage())  # noqa: T201
         return 0 if arguments else 2
     name, rest = arguments[0], arguments[1:]
     if name == "--version":
         name = "version"
-    if name not in names:
-        print(f"pinnace: no command '{name}'; `pinnace --help` lists them", file=sys.stderr)  # noqa: T201
-        return 2
-    command = load(names[name])
+    command = load(name)
     if command is None:
-        print(f"pinnace: this build does not contain '{name}'", file=sys.stderr)  # noqa: T201
+        print(f"pinnace: this build does not contain a command '{name}'; `pinnace --help` lists what it has", file=sys.stderr)  # noqa: T201
         return 2
     parser = argparse.ArgumentParser(
         prog=f"pinnace {name}", description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

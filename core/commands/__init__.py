@@ -1,1 +1,1 @@
-"""The edge's sub-commands of `pinnace`, one module each."""
+"""The edge's sub-commands of `pinnace`, one module each; what several of them need is in `parts`."""

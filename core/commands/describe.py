@@ -6,7 +6,7 @@ import argparse
 from typing import Any, Final
 
 from pinnace.core.base.errors import ConfigError, PinnaceError
-from pinnace.core.commands import control
+from pinnace.core.commands.parts import control
 
 SUMMARY = "all about one pod, one device, or this node"
 _SECRETS: Final = ("password", "passwd", "passphrase", "secret", "token", "privatekey", "credential")

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from pinnace.core.base.errors import ConfigError, PinnaceError
-from pinnace.core.commands import control
+from pinnace.core.commands.parts import control
 
 SUMMARY = "run a command in a container on this node"
 _PROTOCOL = "v5.channel.k8s.io"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 from pinnace.core.appliance.board import Board, notify_ready
@@ -19,7 +18,8 @@ from pinnace.core.appliance.slots import Slots
 from pinnace.core.appliance.wishes import Fault, Wishes, read
 from pinnace.core.base.errors import ConfigError
 from pinnace.core.base.observe import logs
-from pinnace.core.commands.joining import Joining
+from pinnace.core.base.version import VERSION
+from pinnace.core.commands.parts.joining import Joining
 
 SUMMARY = "make this board what pinnace.yaml says, and join"
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     logs.configure(args.log_level)
     board = Board(args.boot, args.data, args.run_dir, args.root)
-    report, teller = Report(version("pinnace"), was_node=board.is_node), _Teller(board)
+    report, teller = Report(VERSION, was_node=board.is_node), _Teller(board)
     wishes, raw = _wishes(board, report)
     changed = []
     if wishes is not None:

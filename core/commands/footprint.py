@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pinnace.core.base.errors import ConfigError, PinnaceError, RefusedError
-from pinnace.core.commands import control
+from pinnace.core.commands.parts import control
 
 if TYPE_CHECKING:
     from pinnace.core.footprint.live import Look

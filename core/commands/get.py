@@ -9,7 +9,7 @@ import datetime
 from collections.abc import Callable
 from typing import Any, Final
 
-from pinnace.core.commands import control
+from pinnace.core.commands.parts import control
 
 SUMMARY = "this node's pods, devices, or the node itself"
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from pinnace.core.base.errors import ConfigError, PinnaceError
-from pinnace.core.commands import control
+from pinnace.core.commands.parts import control
 
 SUMMARY = "the log of a container on this node"
 

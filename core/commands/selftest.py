@@ -90,8 +90,8 @@ def commands() -> str:
     from pinnace.core.base import cli
 
     found = []
-    for name, module in cli.targets().items():
-        command = cli.load(module)
+    for name in cli.names():
+        command = cli.load(name)
         if command is not None:
             command.add_arguments(argparse.ArgumentParser(prog=name))
             found.append(name)

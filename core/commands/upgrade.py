@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
@@ -20,7 +19,8 @@ from pinnace.core.appliance import rootfile
 from pinnace.core.appliance.board import Board
 from pinnace.core.appliance.slots import TRIES, Slots
 from pinnace.core.base.errors import ConfigError, LinkError, PinnaceError, RefusedError
-from pinnace.core.commands import control
+from pinnace.core.base.version import VERSION
+from pinnace.core.commands.parts import control
 
 SUMMARY = "write another version into the other root, and start it"
 READY_SECONDS: Final = 600.0
@@ -74,10 +74,9 @@ def _looked(path: Path) -> rootfile.Seal:
 
 
 def _refuse_older(seal: rootfile.Seal, args: argparse.Namespace) -> None:
-    own = version("pinnace")
-    if rootfile.is_older(seal.version, own) and not args.allow_downgrade:
+    if rootfile.is_older(seal.version, VERSION) and not args.allow_downgrade:
         raise RefusedError(
-            f"version {seal.version} is older than {own}, which runs; it may not be able to read what this node has stored. What runs "
+            f"version {seal.version} is older than {VERSION}, which runs; it may not be able to read what this node has stored. What runs "
             "stays; --allow-downgrade tries it, and comes back if the node does not get Ready"
         )
 
@@ -122,7 +121,7 @@ def confirm(args: argparse.Namespace, slots: Slots) -> int:
             raise PinnaceError(f"root {slots.running} is given up, its node was not Ready within {args.within:.0f} s: {why}")
         time.sleep(_ASK_SECONDS)
     slots.confirm()
-    print(f"root {slots.running} (Pinnace {version('pinnace')}) is kept", flush=True)
+    print(f"root {slots.running} (Pinnace {VERSION}) is kept", flush=True)
     return 0
 
 

@@ -6,7 +6,8 @@ import argparse
 import platform
 import ssl
 import sys
-from importlib.metadata import version
+
+from pinnace.core.base.version import VERSION
 
 SUMMARY = "what this build is"
 
@@ -20,7 +21,7 @@ def facts() -> dict[str, str]:
     from pinnace.ext import _build
 
     return {
-        "pinnace": version("pinnace"),
+        "pinnace": VERSION,
         "python": platform.python_version(),
         "machine": platform.machine(),
         "tls": ssl.OPENSSL_VERSION,

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
+from pinnace.core.base import version
 from pinnace.core.base.errors import PinnaceError
 from pinnace.core.footprint import flash
 from pinnace.core.footprint.live import Look, look
@@ -55,7 +55,7 @@ def take(
     return {
         "version": VERSION,
         "kind": "footprint",
-        "pinnace": _version(),
+        "pinnace": version.VERSION,
         "machine": {"architecture": platform.machine(), "kernel": platform.release(), "python": platform.python_version()},
         "warm_up_seconds": plan.warm_up,
         "sample_seconds": plan.seconds,
@@ -89,13 +89,6 @@ def _written(device: Path | None) -> int | None:
     with suppress(OSError):
         return flash.written_to(device) if device is not None else None
     return None
-
-
-def _version() -> str:
-    try:
-        return version("pinnace")
-    except PackageNotFoundError:
-        return ""
 
 
 def quiet_priority() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import orjson
@@ -18,6 +17,7 @@ from pinnace.core.base.errors import LinkError, RemoteError, StoreError
 from pinnace.core.base.observe.health import REPORTED, Health
 from pinnace.core.base.ports import ObjectStore, PodHost, Uplink
 from pinnace.core.base.settings.edged import EdgedSettings, seconds
+from pinnace.core.base.version import VERSION
 from pinnace.core.node import objects as make
 from pinnace.core.node.machine import Reader
 from pinnace.ext.records import Envelope
@@ -53,7 +53,6 @@ class NodeService:
         self._clock = clock or LoopClock()
         self._reader = reader or Reader()
         self._host = host
-        self._version = _own_version()
         self._machine = self._reader.machine()
         kubelet = settings.tailored_kubelet_config
         self._lease_seconds = kubelet.node_lease_duration_seconds
@@ -175,7 +174,7 @@ class NodeService:
         load = self._reader.load(self._settings.node_ip)
         problems = self._told_problems()
         now = self._clock.wall()
-        return make.status_of(self._node, self._machine, load, problems, live, version=self._version, wall=now, host=self._host)
+        return make.status_of(self._node, self._machine, load, problems, live, version=VERSION, wall=now, host=self._host)
 
     async def _keep_lease(self) -> None:
         lease: Object = {}
@@ -243,10 +242,3 @@ def _object(body: bytes) -> Object:
     except orjson.JSONDecodeError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _own_version() -> str:
-    try:
-        return version("pinnace")
-    except PackageNotFoundError:
-        return "0"

@@ -6,9 +6,7 @@ import argparse
 import json
 import shutil
 import subprocess
-import tomllib
 from collections.abc import Sequence
-from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +20,13 @@ def git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def _project() -> dict[str, Any]:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]  # type: ignore[no-any-return]
-
-
 def release(target: Target, *, profile: bool) -> dict[str, Any]:
     """What the tree says of itself; `schema` is the newest of the database that it reads, `epoch` the commit's time."""
+    from pinnace.core.base.version import VERSION
     from pinnace.core.meta.database import SCHEMA
 
     return {
-        "version": _project()["version"],
+        "version": VERSION,
         "arch": target.arch,
         "schema": SCHEMA,
         "commit": git("rev-parse", "HEAD") or "unknown",
@@ -72,7 +67,6 @@ def lay_out(target: Target, work: Path, log: Path, *, profile: bool) -> tuple[Pa
     bundle.collect(target, root, [each / each.name.partition("-")[0] for each in made], work / "bundle", log)
     told = release(target, profile=profile)
     asked = recipe(target, made, profile=profile)
-    _metadata(site, told["version"])
     shutil.copytree(ROOT / "packaging/systemd", work / "systemd")
     if profile:
         native.allocators(target, root, ROOT / "packaging/profile/allocators.c", site, log)
@@ -85,19 +79,6 @@ def lay_out(target: Target, work: Path, log: Path, *, profile: bool) -> tuple[Pa
     (work / "release.json").write_text(json.dumps(told, indent=1) + "\n")
     (work / "recipe.json").write_text(json.dumps(asked))
     return root, told
-
-
-def _metadata(site: Path, version: str) -> None:
-    """The part of our own metadata that is read at run time: name, version, sub-commands."""
-    folder = site / f"pinnace-{version}.dist-info"
-    folder.mkdir()
-    facts = EmailMessage()
-    facts["Metadata-Version"], facts["Name"], facts["Version"] = "2.1", "pinnace", version
-    (folder / "METADATA").write_text(str(facts))
-    commands = _project()["entry-points"]["pinnace.commands"]
-    (folder / "entry_points.txt").write_text(
-        "".join(["[pinnace.commands]\n", *(f"{name} = {module}\n" for name, module in commands.items())])
-    )
 
 
 def freeze(target: Target, work: Path, *, profile: bool) -> Path:

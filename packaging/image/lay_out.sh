@@ -5,7 +5,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$1 tree=$2
 
-version=$(sed -n 's/^version = "\([0-9][^"]*\)"$/\1/p' "$here/../../pyproject.toml" | head -n 1)
+version=$(sed -n 's/^ "version": "\(.*\)",$/\1/p' "$tree/lib/release.json")
 mkdir -p "$root/boot/firmware" "$root/data" "$root/usr/lib/modules"
 QEMU_LD_PREFIX=$root "$tree/pinnace" install --root "$root" >&2
 

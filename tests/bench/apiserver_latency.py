@@ -21,10 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rig.figures import arguments, percentiles, pss_kb, report
 
-START = (
-    "import sys; from pinnace.core.base import cli; cli.targets = lambda: {'apiserver': 'pinnace.cloud.commands.apiserver'}; "
-    "sys.exit(cli.main(['apiserver', *sys.argv[1:]]))"
-)
+from pinnace.core.base.cli import command_line
+
 MERGE = {"Content-Type": "application/merge-patch+json"}
 ROUNDS = 500
 WRITERS = 16
@@ -46,7 +44,7 @@ def context(kubeconfig: Path) -> Any:
 async def measure(folder: Path) -> dict[str, Any]:
     kubeconfig = folder / "kubeconfig"
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", START, "--data-dir", str(folder / "data"), "--port", "0", "--kubeconfig", str(kubeconfig),
+        *command_line("apiserver"), "--data-dir", str(folder / "data"), "--port", "0", "--kubeconfig", str(kubeconfig),
         "--log-level", "warning",
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip

@@ -14,7 +14,6 @@ import select
 import signal
 import ssl
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +22,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-START = (
-    "import sys; from pinnace.core.base import cli; cli.targets = lambda: {'apiserver': 'pinnace.cloud.commands.apiserver'}; "
-    "sys.exit(cli.main(['apiserver', *sys.argv[1:]]))"
-)
+from pinnace.core.base.cli import command_line
+
 READY_SECONDS = 30
 
 
@@ -47,7 +44,7 @@ class Server:
         read, write = os.pipe()
         log = (self.folder / "log").open("ab")
         command = [
-            sys.executable, "-c", START, "--data-dir", str(self.folder / "data"), "--port", str(self.port),
+            *command_line("apiserver"), "--data-dir", str(self.folder / "data"), "--port", str(self.port),
             "--kubeconfig", str(self.kubeconfig),
             "--ready-fd", str(write), *self.extra,
         ]  # fmt: skip

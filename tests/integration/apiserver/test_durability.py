@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import signal
 import subprocess
-import sys
 from typing import Any
 
 import aiohttp
+
+from pinnace.core.base.cli import command_line
 
 
 async def test_answered_writes_survive_a_kill(own_server: Any, connect: Any) -> None:
@@ -75,7 +76,7 @@ def test_a_damaged_file_is_said_and_left_alone(own_server: Any) -> None:
     path = own_server.folder / "data" / "api.db"
     damaged = b"not a database" + path.read_bytes()[14:]
     path.write_bytes(damaged)
-    command = [sys.executable, "-c", _start(), "--data-dir", str(own_server.folder / "data"), "--port", "0"]
+    command = [*command_line("apiserver"), "--data-dir", str(own_server.folder / "data"), "--port", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "is damaged" in done.stderr
@@ -85,7 +86,7 @@ def test_a_damaged_file_is_said_and_left_alone(own_server: Any) -> None:
 
 
 def test_two_servers_do_not_share_a_folder(own_server: Any) -> None:
-    command = [sys.executable, "-c", _start(), "--data-dir", str(own_server.folder / "data"), "--port", "0"]
+    command = [*command_line("apiserver"), "--data-dir", str(own_server.folder / "data"), "--port", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "another API server is running there" in done.stderr
@@ -95,10 +96,3 @@ def test_private_files_are_private(own_server: Any) -> None:
     private = [own_server.kubeconfig, own_server.folder / "data" / "api.db", *(own_server.folder / "data" / "pki").glob("*.key")]
     assert len(private) == 5
     assert {path.stat().st_mode & 0o777 for path in private} == {0o600}
-
-
-def _start() -> str:
-    return (
-        "import sys; from pinnace.core.base import cli; cli.targets = lambda: {'apiserver': 'pinnace.cloud.commands.apiserver'}; "
-        "sys.exit(cli.main(['apiserver', *sys.argv[1:]]))"
-    )

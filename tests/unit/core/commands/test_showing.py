@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pinnace.core.commands import control, describe, get
+from pinnace.core.commands import describe, get
+from pinnace.core.commands.parts import control
 
 CLEAR = "\x1b[2J\x1b]0;owned\x07"
 

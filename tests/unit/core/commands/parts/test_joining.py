@@ -8,7 +8,7 @@ from rig.processes import free_port
 
 from pinnace.core.appliance.board import Board
 from pinnace.core.appliance.wishes import Ports, Wishes
-from pinnace.core.commands.joining import Joining
+from pinnace.core.commands.parts.joining import Joining
 
 
 def test_a_cloud_that_stays_away_is_told_once_so_that_the_card_is_not_worn(tmp_path: Path) -> None:
