@@ -17,7 +17,7 @@ lines() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$1"; }
 
 ((EUID == 0)) || fail "needs root: file systems with root's files are made"
 missing=()
-for each in mmdebstrap:mmdebstrap genimage:genimage mksquashfs:squashfs-tools mkfs.vfat:dosfstools mcopy:mtools mke2fs:e2fsprogs \
+for each in mmdebstrap:mmdebstrap arch-test:arch-test genimage:genimage mksquashfs:squashfs-tools mkfs.vfat:dosfstools mcopy:mtools mke2fs:e2fsprogs \
     qemu-aarch64-static:qemu-user-static update-binfmts:binfmt-support depmod:kmod systemctl:systemd cpio:cpio xz:xz-utils; do
     PATH=$PATH:/usr/sbin:/sbin command -v "${each%%:*}" >/dev/null || missing+=("${each#*:}")
 done
