@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from pinnace.core.base.contract.keys import EDGE_NODE_LABEL, NodeName
+from pinnace.core.base.contract.moments import moment
 from pinnace.core.base.ports import PodHost
 from pinnace.core.base.settings.edged import EdgedSettings
 from pinnace.core.node.machine import Load, Machine
@@ -34,11 +35,6 @@ _DEGRADED: Final = "Degraded"
 _RECOVERED: Final = "Recovered"
 _HEALTHY: Final = "Healthy"
 _MESSAGE_CHARACTERS: Final = 1024
-
-
-def moment(wall: float) -> str:
-    """RFC 3339 with seconds, as Kubernetes' Time."""
-    return datetime.datetime.fromtimestamp(int(wall), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def micro_moment(wall: float) -> str:

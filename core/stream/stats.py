@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pinnace.core.base.contract.keys import NodeName
+from pinnace.core.base.contract.moments import moment
+from pinnace.core.base.pod import Object
 from pinnace.core.base.runtime import (
     CONTAINER_NAME_LABEL,
     POD_NAME_LABEL,
@@ -21,8 +22,6 @@ from pinnace.core.base.runtime import (
     Runtime,
     Usage,
 )
-
-Object = dict[str, Any]
 
 WINDOW_SECONDS: Final = 10.0
 """The least time over which a rate is told; what was seen nearer than this is kept back as the next one's beginning."""
@@ -93,9 +92,9 @@ class Stats:
         return {
             "node": {
                 "nodeName": self._node,
-                "startTime": _moment(self._boot_time()),
+                "startTime": moment(self._boot_time()),
                 "cpu": _cpu(node, self._rates.cores(_NODE, node, self._began)),
-                "memory": {"time": _moment(node.at), **memory},
+                "memory": {"time": moment(node.at), **memory},
                 "fs": self._disk(node.at),
             },
             "pods": list(pods.values()),
@@ -143,13 +142,13 @@ class Stats:
     def _container(self, container: Container, usage: Usage) -> Object:
         now = Sample(usage.at, usage.cpu_seconds)
         cores = self._rates.cores(container.id, now, Sample(container.started_at, 0.0))
-        memory = {"time": _moment(usage.at), "workingSetBytes": usage.memory_working_set, "rssBytes": usage.memory_rss}
+        memory = {"time": moment(usage.at), "workingSetBytes": usage.memory_working_set, "rssBytes": usage.memory_rss}
         return {
             "name": container.labels.get(CONTAINER_NAME_LABEL, container.name),
-            "startTime": _moment(container.started_at),
+            "startTime": moment(container.started_at),
             "cpu": _cpu(now, cores),
             "memory": memory,
-            "rootfs": {"time": _moment(usage.at), "usedBytes": usage.disk_bytes, "inodesUsed": usage.disk_inodes},
+            "rootfs": {"time": moment(usage.at), "usedBytes": usage.disk_bytes, "inodesUsed": usage.disk_inodes},
         }
 
     def _node_sample(self) -> Sample:
@@ -177,7 +176,7 @@ class Stats:
         disk = os.statvfs(self._root)
         size = disk.f_frsize
         return {
-            "time": _moment(at),
+            "time": moment(at),
             "availableBytes": disk.f_bavail * size,
             "capacityBytes": disk.f_blocks * size,
             "usedBytes": (disk.f_blocks - disk.f_bfree) * size,
@@ -194,14 +193,14 @@ class Stats:
 
 
 def _cpu(now: Sample, cores: float) -> Object:
-    return {"time": _moment(now.at), "usageNanoCores": int(cores * 1e9), "usageCoreNanoSeconds": int(now.cpu * 1e9)}
+    return {"time": moment(now.at), "usageNanoCores": int(cores * 1e9), "usageCoreNanoSeconds": int(now.cpu * 1e9)}
 
 
 def _pod(container: Container) -> Object:
     labels = container.labels
     return {
         "podRef": {"name": labels.get(POD_NAME_LABEL, ""), "namespace": labels.get(POD_NAMESPACE_LABEL, ""), "uid": labels[POD_UID_LABEL]},
-        "startTime": _moment(container.created_at),
+        "startTime": moment(container.created_at),
         "containers": [],
         "cpu": {"time": "", "usageNanoCores": 0, "usageCoreNanoSeconds": 0},
         "memory": {"time": "", "workingSetBytes": 0, "rssBytes": 0},
@@ -212,7 +211,3 @@ def _add(pod: Object, entry: Object) -> None:
     for part in ("cpu", "memory"):
         for key, value in entry[part].items():
             pod[part][key] = max(pod[part][key], value) if key == "time" else pod[part][key] + value
-
-
-def _moment(wall: float) -> str:
-    return datetime.datetime.fromtimestamp(wall, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

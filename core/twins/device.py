@@ -9,8 +9,9 @@ from typing import Any, Final
 import orjson
 
 from pinnace.core.base.contract.keys import DeviceId
+from pinnace.core.base.contract.moments import moment
 from pinnace.core.base.contract.topics import device_path
-from pinnace.core.base.contract.twin import LIVE_STATES, ordered_json, rfc3339
+from pinnace.core.base.contract.twin import LIVE_STATES, ordered_json
 from pinnace.ext.twindiff import DeviceTwins
 
 DEVICE_ROW: Final = ""
@@ -75,6 +76,6 @@ class Device:
         if self.state:
             values["state"] = self.state
         if self.last_online is not None:
-            values["last_online"] = rfc3339(self.last_online)
+            values["last_online"] = moment(self.last_online)
         text = ordered_json(values)
         return text[:-1] + b"," + self.twins.members() + b"}" if with_twins and len(self.twins) else text

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from pinnace.core.base.contract.moments import moment
 from pinnace.ext.errors import TwinError
 
 NAME: Final = re.compile(r"[a-zA-Z0-9\-_.,:/@#]{1,128}")
@@ -118,11 +119,6 @@ def error_answer(event: str, timestamp: int, code: int, reason: str) -> bytes:
     return ordered_json({"event_id": event, "timestamp": timestamp, "code": code, "reason": reason})
 
 
-def rfc3339(seconds: int) -> str:
-    """Unix seconds as RFC 3339 in UTC, `2026-01-31T12:00:00Z`."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-
 def local_time(seconds: int) -> str:
     """Unix seconds as KubeEdge 1.1 writes them, `2026-01-31 13:00:00` in local time."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
@@ -133,7 +129,7 @@ def state_answer(event: str, timestamp: int, name: str, state: str, last_online:
     device: dict[str, Any] = {"name": name, "state": state}
     if last_online is not None:
         device["last_online"] = local_time(last_online)
-        device["lastOnlineTime"] = rfc3339(last_online)
+        device["lastOnlineTime"] = moment(last_online)
     return ordered_json({"event_id": event, "timestamp": timestamp, "device": device})
 
 
@@ -141,5 +137,5 @@ def state_report(event: str, timestamp: int, name: str, state: str, last_online:
     """The content of a `state/update` to the cloud."""
     device: dict[str, Any] = {"name": name, "state": state}
     if last_online is not None:
-        device["lastOnlineTime"] = rfc3339(last_online)
+        device["lastOnlineTime"] = moment(last_online)
     return ordered_json({"event_id": event, "timestamp": timestamp, "device": device})

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from pinnace.core.base.contract.moments import moment
 from pinnace.core.base.pod import Object, Pod
 from pinnace.core.pods.rules.phase import FAILED, SUCCEEDED
-from pinnace.core.pods.rules.statuses import moment
 
 SCHEDULED: Final = "PodScheduled"
 SANDBOXED: Final = "PodReadyToStartContainers"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from pinnace.core.base.contract.moments import moment
 from pinnace.core.base.pod import Object, Pod
 from pinnace.core.base.runtime import SandboxState
 from pinnace.core.pods.rules.conditions import OWNED, conditions
 from pinnace.core.pods.rules.observed import Observed
 from pinnace.core.pods.rules.phase import FAILED, RUNNING, TERMINAL, phase
 from pinnace.core.pods.rules.qos import qos_class
-from pinnace.core.pods.rules.statuses import Words, container_statuses, moment
+from pinnace.core.pods.rules.statuses import Words, container_statuses
 
 DEADLINE: Final = "DeadlineExceeded"
 _OWN_FIELDS: Final = (

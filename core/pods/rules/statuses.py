@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
+from pinnace.core.base.contract.moments import moment
 from pinnace.core.base.pod import Container, Object, Pod
 from pinnace.core.base.runtime import Container as Instance
 from pinnace.core.base.runtime import ContainerState
@@ -48,11 +49,6 @@ def container_statuses(pod: Pod, seen: Observed, words: Words, *, is_terminal: b
     if is_terminal and any(not _never_began(each) for each in both[1]):
         both[0] = [_ended(each) for each in both[0]]
     return both[0], both[1]
-
-
-def moment(unix: float) -> str:
-    """RFC 3339, in whole seconds as the API has it."""
-    return datetime.fromtimestamp(int(unix), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _status(container: Container, seen: Observed, words: Words, old: Object, waits: str) -> Object:

@@ -5,7 +5,6 @@ Shapes: Kubernetes API, core/v1 Event; docs/protocol.md, events.
 
 from __future__ import annotations
 
-import datetime
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from pinnace.core.base.aio.clock import Clock, LoopClock
 from pinnace.core.base.contract.classes import EVENT
 from pinnace.core.base.contract.envelopes import Envelope, Group, Operation, Source, new
 from pinnace.core.base.contract.keys import NodeName
+from pinnace.core.base.contract.moments import moment
 from pinnace.core.base.errors import StoreError
 from pinnace.core.base.pod import Object, Pod
 from pinnace.core.base.ports import Outbox
@@ -75,7 +75,7 @@ class EventRecorder:
     def _record(self, uid: str, reference: Object, kind: str, reason: str, message: str) -> None:
         message = message[:_MESSAGE_CHARACTERS]
         about = self._about(uid)
-        now, moment = self._clock.now(), _moment(self._clock.wall())
+        now, said = self._clock.now(), moment(self._clock.wall())
         same = {"involvedObject": reference, "type": kind, "reason": reason, "message": message}
         event, seen_at = next(
             ((each, at) for each, at in zip(about.events, about.seen_at, strict=True) if same.items() <= each.items()), (None, 0.0)
@@ -85,16 +85,16 @@ class EventRecorder:
             index = about.events.index(event)
             del about.events[index]
             del about.seen_at[index]
-            event = {**event, "count": event["count"] + 1, "lastTimestamp": moment}
+            event = {**event, "count": event["count"] + 1, "lastTimestamp": said}
             operation = Operation.PATCH
         else:
-            event = self._new(same, moment)
+            event = self._new(same, said)
         about.events.append(event)
         about.seen_at.append(now)
         if self._is_sending and self._may_send(about, now):
             self._send(operation, event)
 
-    def _new(self, same: Object, moment: str) -> Object:
+    def _new(self, same: Object, said: str) -> Object:
         reference = same["involvedObject"]
         self._serial += 1
         unique = int(self._clock.wall() * 1e9) + self._serial
@@ -108,8 +108,8 @@ class EventRecorder:
             },
             **same,
             "source": {"component": _COMPONENT, "host": self._node},
-            "firstTimestamp": moment,
-            "lastTimestamp": moment,
+            "firstTimestamp": said,
+            "lastTimestamp": said,
             "count": 1,
             "eventTime": None,
             "reportingComponent": _COMPONENT,
@@ -153,7 +153,3 @@ def compose(subject: str, items: Mapping[str, bytes]) -> Envelope:
         return new(Source.EDGED, Group.META, Operation.INSERT, resource, event)
     patch = {key: event[key] for key in ("count", "lastTimestamp", "message")}
     return new(Source.EDGED, Group.META, Operation.PATCH, resource, {"event": event, "patchData": orjson.dumps(patch).decode()})
-
-
-def _moment(wall: float) -> str:
-    return datetime.datetime.fromtimestamp(int(wall), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import orjson
 
 from pinnace.core.base.aio.clock import Clock, LoopClock
 from pinnace.core.base.contract.keys import NodeName
+from pinnace.core.base.contract.moments import moment
 from pinnace.core.base.pod import Pod
 from pinnace.core.pods.rules.statics import static_pod
 
@@ -110,7 +110,7 @@ class StaticPods:
 
     def _file(self, path: Path, signature: _Signature, before: _File | None) -> _File:
         former = before.pod if before is not None else None
-        seen = datetime.datetime.fromtimestamp(int(self._clock.wall()), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        seen = moment(self._clock.wall())
         try:
             if not path.is_file() or signature[1] > _BYTES:
                 raise ValueError(f"expected a file of at most {_BYTES >> 10} KiB")

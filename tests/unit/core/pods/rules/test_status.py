@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rig.pods import _merged as merge
 
+from pinnace.core.base.contract.moments import moment
 from pinnace.core.base.pod import Pod
 from pinnace.core.base.runtime import Container, ContainerState, Sandbox, SandboxState
 from pinnace.core.pods.rules.backoff import Trouble, due_at, duration, tried
@@ -16,7 +17,7 @@ from pinnace.core.pods.rules.conditions import conditions
 from pinnace.core.pods.rules.observed import Verdict, observed
 from pinnace.core.pods.rules.phase import phase
 from pinnace.core.pods.rules.status import Ending, pod_status, refused_status, remembered, status_patch
-from pinnace.core.pods.rules.statuses import Words, container_statuses, moment, unix
+from pinnace.core.pods.rules.statuses import Words, container_statuses, unix
 
 NOW = 1_800_000_000.0
 Object = dict[str, Any]
