@@ -16,6 +16,8 @@ from pinnace.core.stream.remote import STDERR, STDOUT, Event, InputEnded, Typed,
 from pinnace.core.stream.websocket import resized
 
 _STREAMS_SECONDS: Final = 30.0
+_SIZE_BYTES: Final = 1024
+"""Of a terminal's size as text: what is longer is none, and not kept."""
 
 
 def chosen(exchange: Exchange, known: tuple[str, ...]) -> str:
@@ -79,6 +81,7 @@ class SpdyRemote:
             rest = b""
             while data := await stream.read():
                 *texts, rest = (rest + data).replace(b"}", b"}\n").split(b"\n")
+                rest = rest if len(rest) <= _SIZE_BYTES else b""
                 for text in texts:
                     if (event := resized(text)) is not None:
                         await queue.put(event)
