@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _reset(settings: EdgeCoreSettings, args: argparse.Namespace) -> int:
-    if not args.pods_only and not args.force and not _agreed(settings):
+    if not args.pods_only and not args.force and not agreed(f"end all pods of {settings.node} and remove its database and certificates?"):
         print("nothing was changed")
         return 1
     ended = 0
@@ -78,9 +78,10 @@ def _locked(database: Path) -> Iterator[None]:
         yield
 
 
-def _agreed(settings: EdgeCoreSettings) -> bool:
+def agreed(question: str) -> bool:
+    """What the person at the terminal says. Raises ConfigError when there is none."""
     try:
-        return input(f"end all pods of {settings.node} and remove its database and certificates? (yes/no) ").strip().lower() in ("y", "yes")
+        return input(f"{question} (yes/no) ").strip().lower() in ("y", "yes")
     except EOFError:
         raise ConfigError("there is nobody to ask; add --force") from None
 

@@ -27,13 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from pinnace.core.commands.reset import agreed
     from pinnace.core.install.machine import Machine
     from pinnace.core.install.versions import Versions
 
     versions, machine = Versions(args.root), Machine(args.root)
     if not versions.folder.is_dir():
         raise ConfigError(f"{versions.folder} is not there: nothing is installed")
-    if args.purge and not args.force and not _agreed():
+    if args.purge and not args.force and not agreed("remove configuration, database, images, volumes and logs of this node?"):
         print("nothing was changed")
         return 1
     goners = belongings(args.root) if args.purge else []
@@ -83,13 +84,6 @@ def _remove(place: Path) -> str:
         place.parent.rmdir()
         place.parent.parent.rmdir()
     return ""
-
-
-def _agreed() -> bool:
-    try:
-        return input("remove configuration, database, images, volumes and logs of this node? (yes/no) ").strip().lower() in ("y", "yes")
-    except EOFError:
-        raise ConfigError("there is nobody to ask; add --force") from None
 
 
 def _reset(flag: str) -> None:
