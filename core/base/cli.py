@@ -10,7 +10,6 @@ import argparse
 import importlib
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
@@ -18,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Protocol
 
+from pinnace.core.base.deferred import RARE, defer
 from pinnace.core.base.errors import PinnaceError
 
 PACKAGES: Final = ("pinnace.core.commands", "pinnace.cloud.commands", "pinnace.mappers.commands")
@@ -68,6 +68,8 @@ def _spec(module: str) -> ModuleSpec | None:
 
 def program() -> str:
     """What a person types in a shell to run this Pinnace: `pinnace` where PATH finds this one, else where it is."""
+    import shutil  # not before `main` has deferred what it imports
+
     is_frozen = getattr(sys, "frozen", False)
     own = Path(sys.executable) if is_frozen else Path(sys.executable).with_name("pinnace")
     found = shutil.which("pinnace")
@@ -95,6 +97,7 @@ def usage() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command and return its exit code."""
+    defer(*RARE)
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in {"-h", "--help", "help"}:
         print(usage())  # noqa: T201

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from pinnace.core.base.deferred import RARE, defer
 from pinnace.core.base.errors import PinnaceError
 
 SUMMARY = "run a mapper: gpio, virtual"
@@ -33,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """What `python -m pinnace.mappers.<name>` runs."""
+    defer(*RARE)
     parser = argparse.ArgumentParser(prog="pinnace mapper")
     add_arguments(parser)
     try:

@@ -18,13 +18,17 @@ from pinnace.core.meta.store import Store
 
 ALLOWED = {"cython_runtime", "orjson", "paho", "pinnace", "uvloop", "websockets", "yaml", "_yaml", "sitecustomize"}
 """Packages from outside the standard library, and what a distribution's Python starts with."""
-HEAVY = {"http.server", "multiprocessing", "xml", "unittest", "pydoc", "tkinter", "ctypes.util", "distutils", "sqlite3.dump", "wsgiref"}
-"""Parts of the standard library that cost memory and are of no use here. (email, bz2 and lzma come with urllib.request, which websockets
-and paho import.)"""
+HEAVY = {
+    "http.server", "multiprocessing", "xml", "unittest", "pydoc", "tkinter", "ctypes.util", "distutils", "sqlite3.dump", "wsgiref",
+    "email", "http.client", "csv", "zipfile", "_bz2", "_lzma", "importlib.metadata._text",
+}  # fmt: skip
+"""Parts of the standard library that cost memory and are of no use here. (Of what is deferred there is a name and nothing below it.)"""
 
 SCRIPT = """
 import asyncio, json, sys
 from pathlib import Path
+from pinnace.core.base.deferred import RARE, defer
+defer(*RARE)  # as the command does
 from pinnace.core.agent import running
 from pinnace.core.base.settings.loader import load
 from pinnace.core.settings import EdgeCoreSettings
