@@ -14,6 +14,7 @@ from typing import Final
 
 from pinnace.core.appliance.files import drop, keep, text
 from pinnace.core.appliance.settling import Kept
+from pinnace.core.base import bundle
 
 logger = logging.getLogger(__name__)
 
@@ -127,29 +128,14 @@ class Board:
     def systemctl(self, *arguments: str) -> None:
         """What fails here is in systemd's own log."""
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(["systemctl", *arguments], timeout=_SYSTEMCTL_SECONDS, env=_environment(), check=False)
-
-
-def notify_ready() -> None:
-    """Tell systemd that what comes after may start (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.connect("\0" + address[1:] if address.startswith("@") else address)
-        sender.send(b"READY=1")
+            subprocess.run(["systemctl", *arguments], timeout=_SYSTEMCTL_SECONDS, env=bundle.environment(), check=False)
 
 
 def _run(*command: str) -> None:
     """Raises OSError."""
-    done = subprocess.run(command, capture_output=True, env=_environment(), check=False)
+    done = subprocess.run(command, capture_output=True, env=bundle.environment(), check=False)
     if done.returncode:
         raise OSError(done.returncode, done.stderr.decode(errors="replace").strip() or f"{command[0]} failed")
-
-
-def _environment() -> dict[str, str]:
-    """Ours without the library path of a frozen program."""
-    return {name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}
 
 
 def _timeless(report: str) -> list[str]:

@@ -5,6 +5,7 @@ Configuration wins over the bundle, the bundle over the system. From a checkout 
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,17 @@ def folder() -> Path | None:
         return current if current.samefile(own) else own
     except OSError:
         return own
+
+
+def environment() -> dict[str, str]:
+    """Ours for a program of the system's: without the library path of a frozen program, which would give it the wrong libraries."""
+    env = dict(os.environ)
+    path = env.pop("LD_LIBRARY_PATH_ORIG", None)
+    if path is not None:
+        env["LD_LIBRARY_PATH"] = path
+    elif getattr(sys, "frozen", False):
+        env.pop("LD_LIBRARY_PATH", None)
+    return env
 
 
 def is_unpacked_for_now() -> bool:

@@ -11,12 +11,13 @@ import contextlib
 import time
 from pathlib import Path
 
-from pinnace.core.appliance.board import Board, notify_ready
+from pinnace.core.appliance.board import Board
 from pinnace.core.appliance.report import Report, told
 from pinnace.core.appliance.settling import UNITS, board_name, files
 from pinnace.core.appliance.slots import Slots
 from pinnace.core.appliance.wishes import Fault, Wishes, read
 from pinnace.core.base.errors import ConfigError
+from pinnace.core.base.notices import Notices
 from pinnace.core.base.observe import logs
 from pinnace.core.base.version import VERSION
 from pinnace.core.commands.parts.joining import Joining
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     if teller.tell(report) and not board.worn:
         with contextlib.suppress(OSError):  # it is told again then
             slots.told()
-    notify_ready()  # the network may start
+    Notices().ready()  # the network may start
     if wishes is None or board.worn:
         return 0
     if changed and report.was_node:

@@ -1,8 +1,9 @@
 """Lay this Pinnace down on this machine: below /opt/pinnace/VERSION, with systemd units for the edge and its MQTT broker.
 
 Nothing is fetched; all of it comes out of the program that is run. What is there already is kept: configuration, certificates, database,
-pods. The version in use changes in one step, by the symlink /opt/pinnace/current; the one before stays, and --rollback returns to it. Run
-again, it repairs what is not as it should be. With --root the files of an image are laid out and nothing is started.
+pods. The version in use changes in one step, by the symlink /opt/pinnace/current; the one before stays, and --rollback returns to it. Where
+the edge ran and does not come up in the new version, that happens by itself. Run again, it repairs what is not as it should be. With --root
+the files of an image are laid out and nothing is started.
 """
 
 from __future__ import annotations
@@ -10,8 +11,13 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pinnace.core.base.errors import ConfigError, RefusedError
+from pinnace.core.base.errors import ConfigError, PinnaceError, RefusedError
+
+if TYPE_CHECKING:
+    from pinnace.core.install.machine import Machine
+    from pinnace.core.install.versions import Versions
 
 SUMMARY = "lay this Pinnace down on this machine"
 CONFIG = Path("etc/kubeedge/config/edgecore.yaml")
@@ -43,14 +49,31 @@ def run(args: argparse.Namespace) -> int:
         versions.switch(name)
         for line in machine.set_up(build):
             print(f"note: {line}")
+        if machine.is_running and not args.no_start:
+            start(versions, machine, name, was)
     print(
         f"{name} is installed and was in use before" if was == name else f"{name} is installed" + (f"; before it was {was}" if was else "")
     )
-    if machine.is_running and not args.no_start:
-        machine.start(is_new=was != name)
     if not (args.root / CONFIG).exists():
         print("make this machine a node with: pinnace join --cloudcore-ipport HOST:10000 --token TOKEN")
     return 0
+
+
+def start(versions: Versions, machine: Machine, name: str, was: str) -> None:
+    """Let systemd run `name`. Where that does not come up and `was` ran until now, `was` is in use again. Raises PinnaceError."""
+    from pinnace.core.meta.database import written_schema
+
+    ran = machine.runs_edge
+    try:
+        machine.start(is_new=was != name)
+    except PinnaceError as error:
+        if not ran or was in ("", name):
+            raise
+        if written_schema(database(versions.root)) > versions.release(was).schema:
+            raise PinnaceError(f"{error}; {was} could not read the database any more, so {name} stays in use") from error
+        versions.switch(was)
+        machine.start(is_new=True)
+        raise PinnaceError(f"{name} does not come up, so {was} is in use again: {error}") from error
 
 
 def database(root: Path) -> Path:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from pinnace.core.base import bundle
 from pinnace.core.settings import EdgeCoreSettings
 
 _SECONDS: Final = 10.0
@@ -51,7 +52,7 @@ class Subject:
         if not program:
             return None
         try:
-            done = subprocess.run([program, *command[1:]], capture_output=True, timeout=_SECONDS, check=False)
+            done = subprocess.run([program, *command[1:]], capture_output=True, timeout=_SECONDS, env=bundle.environment(), check=False)
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else None

@@ -6,15 +6,13 @@ Only argument lists and a directory of mode 0700 are used; a key never stands in
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from pinnace.core.base.bundle import program
+from pinnace.core.base.bundle import environment, program
 from pinnace.core.base.contract.keys import NODE_COMMON_NAME, NodeName
 from pinnace.core.base.errors import ConfigError
 
@@ -83,7 +81,7 @@ def _look(certificate: bytes, form: str) -> Facts:
 def _run(*arguments: str, given: bytes = b"") -> bytes:
     try:
         done = subprocess.run(
-            [program("openssl"), *arguments], input=given, capture_output=True, timeout=_SECONDS, env=_environment(), check=False
+            [program("openssl"), *arguments], input=given, capture_output=True, timeout=_SECONDS, env=environment(), check=False
         )
     except OSError as error:
         raise ConfigError(f"the openssl program cannot be run ({error.strerror}); install the package openssl") from error
@@ -93,14 +91,3 @@ def _run(*arguments: str, given: bytes = b"") -> bytes:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         raise ValueError(f"openssl {arguments[0]} failed: {lines[-1] if lines else done.returncode}")
     return done.stdout
-
-
-def _environment() -> dict[str, str]:
-    """Ours without the library path of a frozen program, which would give the child the wrong libcrypto."""
-    env = dict(os.environ)
-    path = env.pop("LD_LIBRARY_PATH_ORIG", None)
-    if path is not None:
-        env["LD_LIBRARY_PATH"] = path
-    elif getattr(sys, "frozen", False):
-        env.pop("LD_LIBRARY_PATH", None)
-    return env

@@ -7,15 +7,18 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from pinnace.core.base.bundle import PREFIX
+from pinnace.core.base.bundle import PREFIX, environment
 from pinnace.core.base.errors import PinnaceError
 from pinnace.core.base.files import write_whole
 from pinnace.core.install.build import Build
 
 EDGE: Final = "pinnace-edge.service"
 BROKER: Final = "pinnace-mosquitto.service"
-_UNITS: Final = Path("etc/systemd/system")
-_WANTED: Final = _UNITS / "multi-user.target.wants"
+_UNITS: Final = Path("usr/local/lib/systemd/system")
+"""Not /etc: `systemctl disable` would take a link away from there with the wish to have it started, and `mask` and a person's own unit of
+the name have no room beside it."""
+_OWN: Final = Path("etc/systemd/system")
+_WANTED: Final = _OWN / "multi-user.target.wants"
 _COMMAND: Final = Path("usr/local/bin/pinnace")
 _BROKER_CONFIGURATION: Final = Path("etc/pinnace/mosquitto.conf")
 
@@ -45,6 +48,10 @@ class Machine:
     def starts_broker(self) -> bool:
         return os.path.lexists(self._root / _WANTED / BROKER)
 
+    @property
+    def runs_edge(self) -> bool:
+        return self._asks("is-active", EDGE)
+
     def set_up(self, build: Build) -> list[str]:
         """What is not there yet. Things a person has put in our places stay; lines that say so."""
         said = []
@@ -59,6 +66,8 @@ class Machine:
                 self._link(self._root / _WANTED / unit, Path("/") / _UNITS / unit)
             if not self._link(place, PREFIX / "current/lib/systemd" / unit):
                 said.append(f"{place} is not ours and stays as it is")
+            if os.path.lexists(own := self._root / _OWN / unit):
+                said.append(f"{own} is used in place of ours")
         if self.has_own_broker and not self.starts_broker:
             said.append("the distribution's mosquitto is used; ours does not start")
         if not self._link(self._root / _COMMAND, PREFIX / "current/pinnace"):
@@ -73,15 +82,17 @@ class Machine:
         self._unlink(self._root / _COMMAND)
         if self.is_running:
             self._systemctl("daemon-reload")
+            self._asks("reset-failed", EDGE, BROKER)
 
     def start(self, *, is_new: bool) -> None:
-        """Let systemd run what is in use now; what runs already, only when that `is_new`. What was switched off stays off."""
+        """Let systemd run what is in use now; what runs already, only when that `is_new`. What was switched off stays off. Raises
+        PinnaceError when something does not come up."""
         self._systemctl("daemon-reload")
         for unit in (BROKER, EDGE):
-            if os.path.lexists(self._root / _WANTED / unit):
+            if self._asks("is-enabled", unit):
                 self._systemctl("restart" if is_new else "start", unit)
-            elif is_new:
-                self._systemctl("try-restart", unit)
+            elif is_new and self._asks("is-active", unit):
+                self._systemctl("restart", unit)
 
     def stop(self) -> None:
         for unit in (EDGE, BROKER):
@@ -89,8 +100,12 @@ class Machine:
                 self._systemctl("stop", unit)
 
     @staticmethod
+    def _asks(*words: str) -> bool:
+        return subprocess.run(["systemctl", *words], capture_output=True, env=environment(), check=False).returncode == 0
+
+    @staticmethod
     def _systemctl(*words: str) -> None:
-        done = subprocess.run(["systemctl", *words], capture_output=True, text=True, check=False)
+        done = subprocess.run(["systemctl", *words], capture_output=True, text=True, env=environment(), check=False)
         if done.returncode:
             said = done.stderr.strip() or f"exit code {done.returncode}"
             raise PinnaceError(f"systemctl {' '.join(words)} failed: {said}; `journalctl -u {words[-1]}` may tell more")

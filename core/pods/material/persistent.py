@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
+from pinnace.core.base import bundle
 from pinnace.core.base.aio import children
 from pinnace.core.base.pod import Object, Pod
 
@@ -133,6 +134,7 @@ async def _run(command: Sequence[str], timeout_seconds: float, *, package: str) 
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
+            env=bundle.environment(),
         )
     except FileNotFoundError as error:
         raise OSError(f"there is no program {command[0]}: install the package {package}") from error

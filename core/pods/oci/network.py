@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 
+from pinnace.core.base import bundle
 from pinnace.core.base.aio import children
 from pinnace.core.base.files import write_whole
 from pinnace.core.base.runtime import SandboxConfig
@@ -120,7 +121,14 @@ async def _drops_forwarded() -> bool:
     """Does the machine drop what it would forward, as one with docker does? Pods then need rules of their own; those take their time."""
     try:
         process = await children.start(
-            "iptables", "-w", "5", "-S", "FORWARD", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+            "iptables",
+            "-w",
+            "5",
+            "-S",
+            "FORWARD",
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=bundle.environment(),
         )
         output, _ = await children.hear(process, seconds=_LOOK_SECONDS)
     except (OSError, TimeoutError):

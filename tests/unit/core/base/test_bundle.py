@@ -68,3 +68,14 @@ def test_authorities_are_the_systems_where_it_has_any(frozen: Path, tmp_path: Pa
     paths = SimpleNamespace(cafile=None, capath=str(certs))
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths)
     assert bundle.authorities() == ("" if has_own else str(frozen / "cacert.pem"))
+
+
+def test_the_childs_libraries_are_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frozen program points LD_LIBRARY_PATH at its own libraries."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/frozen")
+    monkeypatch.setenv("LD_LIBRARY_PATH_ORIG", "/users")
+    assert bundle.environment()["LD_LIBRARY_PATH"] == "/users"
+    monkeypatch.delenv("LD_LIBRARY_PATH_ORIG")
+    assert bundle.environment()["LD_LIBRARY_PATH"] == "/frozen"
+    monkeypatch.setattr("sys.frozen", True, raising=False)
+    assert "LD_LIBRARY_PATH" not in bundle.environment()

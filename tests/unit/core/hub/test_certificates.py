@@ -62,17 +62,6 @@ async def test_what_is_no_certificate_is_said(data: bytes) -> None:
         await openssl.look(data)
 
 
-def test_the_childs_libraries_are_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A frozen program points LD_LIBRARY_PATH at its own libcrypto."""
-    monkeypatch.setenv("LD_LIBRARY_PATH", "/frozen")
-    monkeypatch.setenv("LD_LIBRARY_PATH_ORIG", "/users")
-    assert openssl._environment()["LD_LIBRARY_PATH"] == "/users"
-    monkeypatch.delenv("LD_LIBRARY_PATH_ORIG")
-    assert openssl._environment()["LD_LIBRARY_PATH"] == "/frozen"
-    monkeypatch.setattr("sys.frozen", True, raising=False)
-    assert "LD_LIBRARY_PATH" not in openssl._environment()
-
-
 def test_pem() -> None:
     assert certificates.pem(b"x" * 60) == (
         b"-----BEGIN CERTIFICATE-----\n" + b"eHh4" * 16 + b"\n" + b"eHh4" * 4 + b"\n-----END CERTIFICATE-----\n"

@@ -11,8 +11,9 @@ import pytest
 from pinnace.core.install.build import Build
 from pinnace.core.install.machine import BROKER, EDGE, Machine
 
-UNITS = Path("etc/systemd/system")
-WANTED = UNITS / "multi-user.target.wants"
+UNITS = Path("usr/local/lib/systemd/system")
+OWN = Path("etc/systemd/system")
+WANTED = OWN / "multi-user.target.wants"
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def test_everything_is_made_and_taken_away_again(tmp_path: Path, build: Build) -
     assert machine.set_up(build) == []
     for unit in (EDGE, BROKER):
         assert str((root / UNITS / unit).readlink()) == f"/opt/pinnace/current/lib/systemd/{unit}"
-        assert str((root / WANTED / unit).readlink()) == f"/etc/systemd/system/{unit}"
+        assert str((root / WANTED / unit).readlink()) == f"/usr/local/lib/systemd/system/{unit}"
     assert str((root / "usr/local/bin/pinnace").readlink()) == "/opt/pinnace/current/pinnace"
     assert machine.starts_broker
     assert machine.set_up(build) == []
