@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
 def start(versions: Versions, machine: Machine, name: str, was: str) -> None:
     """Let systemd run `name`. Where that does not come up and `was` ran until now, `was` is in use again. Raises PinnaceError."""
+    from pinnace.core.install.build import Build
     from pinnace.core.meta.database import written_schema
 
     ran = machine.runs_edge
@@ -72,6 +73,7 @@ def start(versions: Versions, machine: Machine, name: str, was: str) -> None:
         if written_schema(database(versions.root)) > versions.release(was).schema:
             raise PinnaceError(f"{error}; {was} could not read the database any more, so {name} stays in use") from error
         versions.switch(was)
+        machine.set_up(Build.of(versions.folder / was))
         machine.start(is_new=True)
         raise PinnaceError(f"{name} does not come up, so {was} is in use again: {error}") from error
 

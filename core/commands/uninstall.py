@@ -64,8 +64,9 @@ def belongings(root: Path) -> list[Path]:
     settings = load(config, EdgeCoreSettings) if config.exists() else EdgeCoreSettings()
     edged = settings.modules.edged
     broker = Path("var/lib/pinnace-mosquitto"), Path("var/lib/private/pinnace-mosquitto")
-    folders = [edged.root_directory, edged.pod_logs_dir, edged.builtin_runtime.root_dir, database(root).with_name("mosquitto")]
-    files = [*node_files(settings, config), *files_of(database(root))]
+    runtime = edged.builtin_runtime.root_dir, edged.builtin_runtime.run_dir
+    folders = [edged.root_directory, edged.pod_logs_dir, *runtime, database(root).with_name("mosquitto")]
+    files = [*node_files(settings, config), edged.control_socket, *files_of(database(root))]
     places = [each if each.is_relative_to(root) else root / each.relative_to("/") for each in (*folders, *files)]
     return [*places, *(root / each for each in broker), root / "etc/pinnace"]
 

@@ -15,8 +15,8 @@ from pinnace.core.install.build import Build
 EDGE: Final = "pinnace-edge.service"
 BROKER: Final = "pinnace-mosquitto.service"
 _UNITS: Final = Path("usr/local/lib/systemd/system")
-"""Not /etc: `systemctl disable` would take a link away from there with the wish to have it started, and `mask` and a person's own unit of
-the name have no room beside it."""
+"""Files, not links into a version, which `systemctl enable` follows to where they lead: there is nothing any more two versions later. And
+not in /etc, where `mask` and a person's own unit have their place."""
 _OWN: Final = Path("etc/systemd/system")
 _WANTED: Final = _OWN / "multi-user.target.wants"
 _COMMAND: Final = Path("usr/local/bin/pinnace")
@@ -24,7 +24,7 @@ _BROKER_CONFIGURATION: Final = Path("etc/pinnace/mosquitto.conf")
 
 
 class Machine:
-    """The machine, or image, whose files are below `root`. Units are links through `current`, so that they change with the version."""
+    """The machine, or image, whose files are below `root`. Units are written anew for each version."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -53,7 +53,7 @@ class Machine:
         return self._asks("is-active", EDGE)
 
     def set_up(self, build: Build) -> list[str]:
-        """What is not there yet. Things a person has put in our places stay; lines that say so."""
+        """What is not there yet, and the units as `build` has them. Things a person has put in our places stay; lines that say so."""
         said = []
         configuration = self._root / _BROKER_CONFIGURATION
         if not configuration.exists():
@@ -64,7 +64,10 @@ class Machine:
             if not os.path.lexists(place) and not (unit == BROKER and self.has_own_broker):
                 # Before the unit itself: cut in between, the next run still finds a unit that was never there.
                 self._link(self._root / _WANTED / unit, Path("/") / _UNITS / unit)
-            if not self._link(place, PREFIX / "current/lib/systemd" / unit):
+            if self._is_ours(place) or not os.path.lexists(place):
+                place.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(place, build.file(f"lib/systemd/{unit}").read_bytes(), is_durable=True, mode=0o644)
+            else:
                 said.append(f"{place} is not ours and stays as it is")
             if os.path.lexists(own := self._root / _OWN / unit):
                 said.append(f"{own} is used in place of ours")
@@ -112,9 +115,10 @@ class Machine:
 
     @staticmethod
     def _is_ours(place: Path) -> bool:
-        """A link into a version, or from what is wanted to our unit; one of the same name to elsewhere is a person's."""
+        """A link into a version, or from what is wanted to our unit; one of the same name to elsewhere is a person's. A unit that runs what
+        is in use."""
         if not place.is_symlink():
-            return False
+            return place.suffix == ".service" and place.is_file() and f"={PREFIX}/current/" in place.read_text(errors="replace")
         target = place.readlink()
         return target.is_relative_to(PREFIX) or target == Path("/") / _UNITS / place.name
 

@@ -13,6 +13,7 @@ from pinnace.core.install.machine import BROKER, EDGE, Machine
 
 UNITS = Path("usr/local/lib/systemd/system")
 OWN = Path("etc/systemd/system")
+UNIT = "[Service]\nExecStart=/opt/pinnace/current/pinnace\n"
 WANTED = OWN / "multi-user.target.wants"
 
 
@@ -23,6 +24,8 @@ def build(tmp_path: Path) -> Build:
     (lib / "release.json").write_text('{"version": "1.0", "arch": "arm64", "schema": 1}')
     (lib / "manifest").write_text("")
     (lib / "systemd/mosquitto.conf").write_text("listener 1883 127.0.0.1\n")
+    for unit in (EDGE, BROKER):
+        (lib / "systemd" / unit).write_text(UNIT)
     return Build.of(tmp_path / "tree")
 
 
@@ -30,13 +33,17 @@ def test_everything_is_made_and_taken_away_again(tmp_path: Path, build: Build) -
     machine, root = Machine(tmp_path), tmp_path
     assert machine.set_up(build) == []
     for unit in (EDGE, BROKER):
-        assert str((root / UNITS / unit).readlink()) == f"/opt/pinnace/current/lib/systemd/{unit}"
+        assert (root / UNITS / unit).read_text() == UNIT
         assert str((root / WANTED / unit).readlink()) == f"/usr/local/lib/systemd/system/{unit}"
     assert str((root / "usr/local/bin/pinnace").readlink()) == "/opt/pinnace/current/pinnace"
     assert machine.starts_broker
     assert machine.set_up(build) == []
+    build.file(f"lib/systemd/{EDGE}").write_text(UNIT + "Nice=1\n")
+    assert machine.set_up(build) == []
+    assert (root / UNITS / EDGE).read_text() == UNIT + "Nice=1\n", "units are the version's"
     machine.tear_down()
     assert [each for each in root.rglob("*") if each.is_symlink()] == []
+    assert list((root / UNITS).iterdir()) == []
     assert (root / "etc/pinnace/mosquitto.conf").exists(), "configuration stays"
 
 
@@ -71,7 +78,7 @@ def test_cut_anywhere_both_units_start_with_the_machine_after_the_next_run(
 
     for cut in range(1, 20):
         root, left = tmp_path / str(cut), [cut]
-        real = Path.replace
+        real = Path.rename
 
         def counted(self: Path, target: Path, left: list[int] = left, real: Callable[[Path, Path], Path] = real) -> Path:
             left[0] -= 1
@@ -81,9 +88,10 @@ def test_cut_anywhere_both_units_start_with_the_machine_after_the_next_run(
 
         with monkeypatch.context() as patch, contextlib.suppress(Cut):
             patch.setattr(Path, "replace", counted)
+            patch.setattr(Path, "rename", counted)
             Machine(root).set_up(build)
         Machine(root).set_up(build)
-        assert all((root / WANTED / unit).is_symlink() and (root / UNITS / unit).is_symlink() for unit in (EDGE, BROKER)), f"step {cut}"
+        assert all((root / WANTED / unit).is_symlink() and (root / UNITS / unit).is_file() for unit in (EDGE, BROKER)), f"step {cut}"
         if left[0] > 0:
             break
     assert cut > 4
