@@ -10,9 +10,12 @@ import pytest
 import yaml
 
 from pinnace.core.base import cli
-from pinnace.core.base.errors import RefusedError
-from pinnace.core.commands.install import CONFIG, database, refuse_schema
+from pinnace.core.base.errors import PinnaceError, RefusedError
+from pinnace.core.commands.install import CONFIG, database, refuse_schema, start
 from pinnace.core.commands.uninstall import belongings
+from pinnace.core.install.build import Build
+from pinnace.core.install.machine import BROKER, EDGE, Machine
+from pinnace.core.install.versions import Versions
 from pinnace.core.meta.database import SCHEMA, written_schema
 from pinnace.core.pods.material.mounts import Mounts
 
@@ -97,3 +100,46 @@ def test_purging_takes_no_folder_that_others_may_use(tmp_path: Path) -> None:
     assert not folders & set(found)
     assert tmp_path / "data/edge.db of last year" not in found
     assert all(each.is_relative_to(tmp_path) for each in found)
+
+
+class Stubborn(Machine):
+    """Whose systemd brings up one version only."""
+
+    def __init__(self, root: Path, *, ran: bool) -> None:
+        super().__init__(root)
+        self._ran = ran
+
+    @property
+    def runs_edge(self) -> bool:
+        return self._ran
+
+    def start(self, *, is_new: bool) -> None:
+        if Versions(self._root).current != "1.0":
+            raise PinnaceError("systemctl restart failed")
+
+
+@pytest.mark.parametrize(
+    ("ran", "schema", "said", "left"),
+    [
+        (True, 1, r"2\.0 does not come up, so 1\.0 is in use again: systemctl restart failed", "1.0"),
+        (True, 2, r"1\.0 could not read the database any more, so 2\.0 stays in use", "2.0"),
+        (False, 1, "^systemctl restart failed$", "2.0"),
+    ],
+)
+def test_a_version_that_does_not_come_up(tmp_path: Path, ran: bool, schema: int, said: str, left: str) -> None:
+    versions, machine = Versions(tmp_path), Stubborn(tmp_path, ran=ran)
+    for name in ("1.0", "2.0"):
+        lib = versions.folder / name / "lib"
+        (lib / "systemd").mkdir(parents=True)
+        (lib / "release.json").write_text(f'{{"version": "{name}", "arch": "arm64", "schema": 1}}')
+        (lib / "manifest").write_text("")
+        (lib / "systemd/mosquitto.conf").touch()
+        for unit in (EDGE, BROKER):
+            (lib / "systemd" / unit).write_text(f"ExecStart=/opt/pinnace/current/pinnace\n# {name}\n")
+        versions.switch(name)
+    machine.set_up(Build.of(versions.folder / "2.0"))
+    write_schema(database(tmp_path), schema)
+    with pytest.raises(PinnaceError, match=said):
+        start(versions, machine, "2.0", "1.0")
+    assert versions.current == left
+    assert (tmp_path / "usr/local/lib/systemd/system" / EDGE).read_text().endswith(f"# {left}\n")
