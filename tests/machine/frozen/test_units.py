@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from rig.images import busybox
 from rig.mqtt import MqttClient
 
 from pinnace.core.base.imagefiles import write_archive
-from pinnace.core.install.manifest import NAME, Manifest
+from pinnace.core.install.manifest import NAME, Manifest, digest
 
 pytestmark = [pytest.mark.containers, pytest.mark.root, pytest.mark.mosquitto, pytest.mark.timeout(300)]
 EDGE, BROKER = "pinnace-edge", "pinnace-mosquitto"
@@ -84,6 +85,12 @@ def until(ask: Callable[[], object], what: str) -> None:
         time.sleep(0.1)
 
 
+def running_from() -> str:
+    """The version that is in use and that the edge runs from; "" when it does not."""
+    is_serving = shown(EDGE, "ActiveState") == "active" and Path(f"/proc/{main_pid()}/exe").resolve() == CURRENT.resolve() / "pinnace"
+    return CURRENT.resolve().name if is_serving else ""
+
+
 def sleeper() -> int:
     """The pod's process; 0 when there is none."""
     for each in Path("/proc").glob("[0-9]*/cmdline"):
@@ -94,19 +101,27 @@ def sleeper() -> int:
 
 
 def another(tree: Path, version: str, *, broken: str = "") -> Path:
-    """The frozen tree as another version of it would be; one of its files is `broken`."""
-    shutil.copytree(TREE, tree, symlinks=True)
-    release, manifest = tree / "lib/release.json", tree / NAME
-    release.write_text(json.dumps({**json.loads(release.read_text()), "version": version}))
-    for each in tree.glob(broken) if broken else ():
-        each.write_text("broken")
-    manifest.write_text(Manifest.of(tree).text())
+    """The frozen tree as another version of it would be; one of its files is `broken`. The others are links, to be quick."""
+    shutil.copytree(TREE, tree, copy_function=os.symlink)
+    (tree / "pinnace").unlink()
+    shutil.copy2(PROGRAM, tree / "pinnace")
+    told = json.loads((TREE / "lib/release.json").read_text())
+    changed = {"lib/release.json": json.dumps({**told, "version": version})}
+    changed |= {each.relative_to(tree).as_posix(): "broken" for each in tree.glob(broken)} if broken else {}
+    entries = {each.path: each for each in Manifest.read(TREE / NAME)}
+    for path, text in changed.items():
+        (tree / path).unlink()
+        (tree / path).write_text(text)
+        entries[path] = replace(entries[path], size=len(text), digest=digest(tree / path))
+        (tree / path).chmod(entries[path].mode)
+    (tree / NAME).unlink()
+    (tree / NAME).write_text(Manifest(tuple(entries.values())).text())
     return tree / "pinnace"
 
 
 @contextlib.contextmanager
 def drop_in(unit: str, text: str) -> Iterator[None]:
-    place = DROP_INS / f"{unit}.d/test.conf"
+    place = DROP_INS / f"{unit}.d/{unit}-test.conf"  # of two with one name only one counts
     place.parent.mkdir(parents=True)
     place.write_text(f"[Service]\n{text}\n")
     run("systemctl", "daemon-reload")
@@ -152,9 +167,8 @@ async def test_installed_it_starts_with_the_machine_and_runs_without_a_cloud() -
     (IMAGES / "import").mkdir()
     write_archive(IMAGES / "import/busybox.tar", {"machine.test/busybox:1": [busybox()]})
     run("systemctl", "start", EDGE)
-    assert shown(EDGE, "ActiveState") == "active"
     assert shown(EDGE, "StatusText") == "ready: node machine-1"
-    assert Path(f"/proc/{main_pid()}/exe").resolve() == CURRENT.resolve() / "pinnace"
+    assert running_from() == VERSION
     until(sleeper, "the pod")
     print(run("systemctl", "--no-pager", "status", EDGE, BROKER))  # noqa: T201
 
@@ -185,25 +199,26 @@ def test_an_edge_that_hangs_says_where_and_is_started_anew(pod: int) -> None:
     assert sleeper() == pod
 
 
-def test_switched_off_it_stays_off(pod: int) -> None:
+def test_another_version_is_laid_down_and_what_was_switched_off_stays_off(pod: int, tmp_path: Path) -> None:
     run("systemctl", "disable", "--now", EDGE)
     run("systemctl", "mask", EDGE)
-    assert "is used in place of ours" in run(PROGRAM, "install")
+    said = run(another(tmp_path / "new", "99.0"), "install")
+    assert "is used in place of ours" in said
+    assert f"99.0 is installed; before it was {VERSION}" in said
     run("systemctl", "unmask", EDGE)
     assert run("systemctl", "is-enabled", EDGE, code=1) == "disabled\n"
     assert shown(EDGE, "ActiveState") == "inactive"
-    run("systemctl", "enable", EDGE)
+    run("systemctl", "enable", "--now", EDGE)
+    assert running_from() == "99.0"
     assert sleeper() == pod
 
 
-def test_another_version_takes_over_and_one_that_does_not_come_up_gives_way(pod: int, tmp_path: Path) -> None:
-    said = run(another(tmp_path / "new", "99.0"), "install")
-    assert f"99.0 is installed; before it was {VERSION}" in said
-    assert Path(f"/proc/{main_pid()}/exe").resolve() == Path("/opt/pinnace/99.0/pinnace")
+def test_back_and_a_version_that_does_not_come_up_gives_way(pod: int, tmp_path: Path) -> None:
+    run("pinnace", "install", "--rollback")
+    assert running_from() == VERSION
     said = run(another(tmp_path / "bad", "100.0", broken="lib/uvloop/loop*.so"), "install", code=1)
-    assert "100.0 does not come up, so 99.0 is in use again" in said
-    assert (str(CURRENT.readlink()), shown(EDGE, "ActiveState")) == ("99.0", "active")
-    assert Path(f"/proc/{main_pid()}/exe").resolve() == Path("/opt/pinnace/99.0/pinnace")
+    assert f"100.0 does not come up, so {VERSION} is in use again" in said
+    assert running_from() == VERSION
     assert sleeper() == pod
     until(lambda: re.search(r"sleeper-machine-1 +1/1 +Running +0 ", run("pinnace", "get", "pods")), "the pod as it was")
 
