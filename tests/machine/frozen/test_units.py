@@ -82,7 +82,7 @@ def until(ask: Callable[[], object], what: str) -> None:
     end = time.monotonic() + PATIENCE
     while not ask():
         assert time.monotonic() < end, f"{what}: not seen\n{LOG.read_text(errors='replace')[-3000:]}"
-        time.sleep(0.1)
+        time.sleep(0.5)
 
 
 def running_from() -> str:
@@ -191,9 +191,7 @@ def test_an_edge_that_hangs_says_where_and_is_started_anew(pod: int) -> None:
     with drop_in(f"{EDGE}.service", "WatchdogSec=3"):
         run("systemctl", "start", EDGE)
         before = main_pid()
-        os.kill(before, signal.SIGSTOP)
-        until(lambda: shown(EDGE, "SubState") == "stop-watchdog", "the watchdog's bite")
-        os.kill(before, signal.SIGCONT)
+        os.kill(before, signal.SIGSTOP)  # systemd's SIGABRT comes with a SIGCONT
         until(lambda: shown(EDGE, "ActiveState") == "active" and main_pid() not in (0, before), "a new edge")
     assert "Fatal Python error: Aborted" in LOG.read_text()
     assert sleeper() == pod
