@@ -65,7 +65,15 @@ class Way:
     async def kubectl(
         self, *arguments: str, stdin: bytes | None = None, program: str = "kubectl", seconds: float = 60.0
     ) -> tuple[int, str, str]:
-        """Exit code, standard output, standard error."""
+        """Exit code, standard output, standard error. Asked again where kubectl lost an answer: until 1.33 it may read a WebSocket before
+        it has made its streams, says so, and drops what came first (kubernetes/kubernetes pull request 131203)."""
+        for _ in range(5):
+            answer = await self._asked(arguments, stdin, program, seconds)
+            if "Unknown stream id" not in answer[2]:
+                return answer
+        raise AssertionError(f"kubectl {' '.join(arguments)} lost its answer five times")
+
+    async def _asked(self, arguments: tuple[str, ...], stdin: bytes | None, program: str, seconds: float) -> tuple[int, str, str]:
         process = await self.start(
             *arguments, stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL, program=program
         )
