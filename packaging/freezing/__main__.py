@@ -70,7 +70,7 @@ def lay_out(target: Target, work: Path, log: Path, *, profile: bool) -> tuple[Pa
     shutil.copytree(ROOT / "packaging/systemd", work / "systemd")
     if profile:
         native.allocators(target, root, ROOT / "packaging/profile/allocators.c", site, log)
-    for name in ("edge.spec", "freezing/licences.py", f"{'profile/' if profile else ''}{asked['entry']}"):
+    for name in ("edge.spec", "freezing/docstrings.py", "freezing/licences.py", f"{'profile/' if profile else ''}{asked['entry']}"):
         shutil.copyfile(ROOT / "packaging" / name, work / Path(name).name)
     shutil.copyfile(ROOT / "LICENSE", work / "LICENSE")
     for each in made:
