@@ -15,6 +15,7 @@ from typing import Any
 from contract.runtime.installations import BUSYBOX
 
 from pinnace.core.base.runtime import Container, ContainerConfig, ContainerState, Namespaces, Runtime, SandboxConfig
+from pinnace.core.pods.cri.runtime import CriRuntime
 
 DEADLINE = 30.0
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)")
@@ -46,6 +47,21 @@ def log_lines(path: Path) -> list[LogLine]:
         assert MOMENT.fullmatch(moment), line
         found.append(LogLine(stream, tag.split(":")[0] == "P", text))
     return found
+
+
+def _has_containerd_open(log: Path) -> bool:
+    for comm in Path("/proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):
+            if comm.read_text() == "containerd\n" and str(log) in map(_target, comm.with_name("fd").iterdir()):
+                return True
+    return False
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:  # closed meanwhile
+        return ""
 
 
 class TestPod:
@@ -108,7 +124,15 @@ class TestPod:
             return (await self.runtime.container(container_id)).state is ContainerState.EXITED
 
         await until(has_ended, what="the container's end")
-        return await self.runtime.container(container_id)
+        found = await self.runtime.container(container_id)
+        if isinstance(self.runtime, CriRuntime):
+            # containerd writes the last of a log after it has told of the end, and closes it then.
+
+            async def is_written() -> bool:
+                return not _has_containerd_open(found.log_path)
+
+            await until(is_written, what="the end of the log")
+        return found
 
     async def run(self, command: Sequence[str] = (), **changes: Any) -> Container:
         """Start a container and wait for its end."""
