@@ -1,7 +1,7 @@
 """Take Pinnace off this machine: its versions, units and command; pods are ended first. Configuration and data stay, for another time.
 
-With --purge they go as well: the node's database, certificates, configuration, images, volumes and logs. The Node object stays in the
-cloud until somebody deletes it there. With --root an image's files are removed and nothing is stopped.
+With --purge they go as well, also some time later: the node's database, certificates, configuration, images, volumes and logs. The Node
+object stays in the cloud until somebody deletes it there. With --root an image's files are removed and nothing is stopped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pinnace.core.base.cli import command_line
 from pinnace.core.base.errors import ConfigError, PinnaceError
-from pinnace.core.commands.install import CONFIG
+from pinnace.core.commands.install import CONFIG, database
 from pinnace.core.pods.material import trees
 
 SUMMARY = "take Pinnace off this machine"
@@ -32,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
     from pinnace.core.install.versions import Versions
 
     versions, machine = Versions(args.root), Machine(args.root)
-    if not versions.folder.is_dir():
+    # By our database a machine is known that was a node of ours: what lies in the other places may be a kubelet's.
+    if not versions.folder.is_dir() and not (args.purge and database(args.root).exists()):
         raise ConfigError(f"{versions.folder} is not there: nothing is installed")
     if args.purge and not args.force and not agreed("remove configuration, database, images, volumes and logs of this node?"):
         print("nothing was changed")
@@ -55,7 +56,6 @@ def run(args: argparse.Namespace) -> int:
 def belongings(root: Path) -> list[Path]:
     """What --purge removes, as the configuration names it: the node's files, and folders that are nobody else's."""
     from pinnace.core.base.settings.loader import load
-    from pinnace.core.commands.install import database
     from pinnace.core.commands.reset import node_files
     from pinnace.core.meta.database import files_of
     from pinnace.core.settings import EdgeCoreSettings

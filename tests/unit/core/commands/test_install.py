@@ -55,6 +55,20 @@ def test_purging_touches_nothing_that_is_mounted_and_is_done_again(tmp_path: Pat
     assert not (tmp_path / "opt/pinnace").exists()
 
 
+def test_what_an_uninstalled_node_left_is_purged_later_and_a_strangers_files_are_not(tmp_path: Path) -> None:
+    configure(tmp_path)
+    volume = tmp_path / "var/lib/kubelet/pods/p/volumes/v"
+    volume.mkdir(parents=True)
+    purge = ["uninstall", "--root", str(tmp_path), "--purge", "--force"]
+    assert cli.main(purge) == 2
+    assert volume.exists(), "there is no database of ours: a kubelet's"
+    write_schema(database(tmp_path), SCHEMA)
+    assert cli.main(purge) == 0
+    assert not (tmp_path / "var/lib/kubelet").exists()
+    assert not database(tmp_path).exists()
+    assert not (tmp_path / "opt/pinnace").exists()
+
+
 def test_a_checkout_cannot_be_installed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["install", "--root", str(tmp_path)]) == 2
     assert "`make freeze`" in capsys.readouterr().err
