@@ -19,7 +19,8 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rig.hub import Cloud, Edge, edge_settings, until
+from rig.hub import Cloud, Edge, edge_settings
+from rig.waiting import until
 
 NODES = 8
 ROUNDS = 8

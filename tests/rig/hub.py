@@ -31,13 +31,6 @@ from pinnace.ext.records import Envelope
 DEADLINE = 20.0
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Wait until something is true; a failure after the deadline."""
-    async with asyncio.timeout(DEADLINE):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 @dataclass
 class Cloud:
     """Bootstrap and hub of one cloudcore. `stop` and `start` keep the ports and what the API holds."""

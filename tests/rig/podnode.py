@@ -25,6 +25,7 @@ from pinnace.core.pods.probes import LifecycleHooks, ProbeRunner
 from pinnace.core.pods.service import PodService
 from pinnace.core.pods.upkeep import PodCgroups
 from rig.pods import FakePodCloud, Object
+from rig.waiting import until
 
 NODE = NodeName("edge-1")
 PATIENCE_SECONDS = 30.0
@@ -138,13 +139,10 @@ class PodNode:
         return [each for each in await self.runtime.containers(uid) if each.state is ContainerState.RUNNING]
 
     async def until(self, claim: Callable[[], Any], what: str, *, seconds: float = PATIENCE_SECONDS) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                while not claim():
-                    await asyncio.sleep(0.01)
-        except TimeoutError:
-            told = [f"{each.about}: {each.reason} {each.message}" for each in self.events.told[-8:]]
-            raise AssertionError(f"{what} did not happen within {seconds:g} s; {told}") from None
+        await until(claim, what, seconds=seconds, more=self._told)
+
+    def _told(self) -> str:
+        return "\n".join(f"{each.about}: {each.reason} {each.message}" for each in self.events.told[-8:])
 
     async def until_phase(self, name: str, phase: str) -> None:
         await self.until(lambda: self.status(name).get("phase") == phase, f"{name} being {phase}")

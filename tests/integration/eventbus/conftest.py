@@ -83,13 +83,6 @@ async def run(service: Awaitable[None]) -> AsyncIterator[asyncio.Task[None]]:
         await asyncio.wait([task])
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Wait until `condition` holds, looking again after each turn of the loop."""
-    async with asyncio.timeout(DEADLINE):
-        while not condition():
-            await asyncio.sleep(0.002)
-
-
 async def seen(probe: Probe, count: int = 1) -> list[tuple[str, bytes]]:
     """The probe's next messages, while the loop goes on."""
     return await asyncio.to_thread(probe.take, count)

@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from integration.eventbus.conftest import DEADLINE, run, until
+from integration.eventbus.conftest import DEADLINE, run
 from integration.mosquitto import Mosquitto, Probe, free_port, program
+from rig.waiting import until
 
 from pinnace.core.base.aio.backoff import Backoff
 from pinnace.core.eventbus import broker as broker_module

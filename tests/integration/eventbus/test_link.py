@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from integration.eventbus.conftest import Link, run, seen, until
+from integration.eventbus.conftest import Link, run, seen
 from integration.mosquitto import Mosquitto, Probe, free_port, make_tls
+from rig.waiting import until
 
 from pinnace.core.eventbus import link as link_module
 from pinnace.core.eventbus.link import FRUITLESS

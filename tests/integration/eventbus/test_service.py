@@ -10,8 +10,9 @@ from typing import Any
 
 import orjson
 import pytest
-from integration.eventbus.conftest import DEADLINE, run, seen, until
+from integration.eventbus.conftest import DEADLINE, run, seen
 from integration.mosquitto import Mosquitto, Probe, free_port
+from rig.waiting import until
 
 from pinnace.core.base.contract import envelopes
 from pinnace.core.base.contract.classes import USER_DATA, MessageClass

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import orjson
 import pytest
-from integration.eventbus.conftest import DEADLINE, run, seen, until
+from integration.eventbus.conftest import DEADLINE, run, seen
 from integration.mosquitto import Mosquitto, Probe
+from rig.waiting import until
 
 from pinnace.core.base.contract import envelopes
 from pinnace.core.base.contract.envelopes import Envelope

@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from rig.hub import Cloud, Edge, EdgeMaker, edge_settings, until
+from rig.hub import Cloud, Edge, EdgeMaker, edge_settings
+from rig.waiting import until
 
 from pinnace.cloud.hub import tokens
 from pinnace.cloud.hub.pki import Authority

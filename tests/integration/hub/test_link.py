@@ -10,7 +10,8 @@ from random import Random
 import pytest
 from fakes.clock import FakeClock
 from fakes.cutproxy import CutProxy, Plan
-from rig.hub import Cloud, Edge, EdgeMaker, until
+from rig.hub import Cloud, Edge, EdgeMaker
+from rig.waiting import until
 
 from pinnace.cloud.ports import Downlink
 from pinnace.core.base.aio.clock import LoopClock

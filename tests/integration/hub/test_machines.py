@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rig.hub import Cloud, Edge, edge_settings, until
+from rig.hub import Cloud, Edge, edge_settings
 from rig.processes import free_port, pinnace
+from rig.waiting import until
 
 from pinnace.cloud.hub import tokens
 from pinnace.cloud.hub.bootstrap import may_take_name

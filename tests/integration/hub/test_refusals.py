@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from rig.hub import Cloud, Edge, EdgeMaker, until
+from rig.hub import Cloud, Edge, EdgeMaker
 from rig.processes import free_port
+from rig.waiting import until
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 

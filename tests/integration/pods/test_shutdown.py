@@ -14,6 +14,7 @@ from fakes.clock import FakeClock
 from fakes.podcontrol import FakePodControl
 from fakes.podevents import FakeEvents
 from rig.login1 import Login, Peer, message_bus
+from rig.waiting import until
 
 from pinnace.core.base.pod import Pod
 from pinnace.core.base.settings.edged import KubeletSettings
@@ -72,9 +73,7 @@ async def test_pods_end_in_order_and_then_the_lock_goes(bus: Path, login: Login,
 
     stage.control.evicting = end
     login.peer.emit("PrepareForShutdown", "b", True)
-    async with asyncio.timeout(20):
-        while len(stage.control.evictions) < 3:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(stage.control.evictions) == 3, "three evictions")
     assert not login.released.is_set()
     held.set()
     await soon(login.released)
@@ -149,9 +148,7 @@ async def test_only_logind_is_believed(bus: Path, login: Login, tmp_path: Path) 
         stranger.emit("PrepareForShutdown", "b", True, destination=caller)
     login.peer.emit("PrepareForSleep", "b", True)
     login.peer.emit("PrepareForShutdown", "b", False)
-    async with asyncio.timeout(20):
-        while "ShutdownCancelled" not in stage.events.reasons:
-            await asyncio.sleep(0.01)
+    await until(lambda: "ShutdownCancelled" in stage.events.reasons, "the event of it")
     assert not stage.control.evictions
     stranger.close()
     await stage.close()

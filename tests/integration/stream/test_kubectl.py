@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 from rig.hostruntime import HostRuntime
 from rig.streams import NODE, Way, way
+from rig.waiting import until
 
 from pinnace.core.base.pod import Pod
 
@@ -84,9 +85,7 @@ async def test_exec(world: World) -> None:
     code, _, said = await kubectl("exec", "web", "-c", "main", "--", "/no/such/program")
     assert code == 1
     assert "No such file or directory" in said
-    async with asyncio.timeout(20):
-        while world.runtime.open_streams:
-            await asyncio.sleep(0.01)
+    await until(lambda: not world.runtime.open_streams, "the end of every stream")
 
 
 async def test_attach(world: World) -> None:

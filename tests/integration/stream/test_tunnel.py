@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 from rig.hostruntime import HostRuntime
 from rig.streams import NODE, Way, way
+from rig.waiting import until
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidMessage, InvalidStatus
 
@@ -43,12 +44,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with way(tmp_path, streams) as made:
         runtime.run_pod(await made.add(runtime.add_pod("web", NODE)))
         yield World(made, runtime)
-
-
-async def until(claim: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
-        while not claim():
-            await asyncio.sleep(0.01)
 
 
 async def settled(count: Callable[[], int]) -> int:
