@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -11,6 +13,7 @@ import pytest
 from contract.runtime.installations import BUSYBOX, images
 from contract.runtime.pods import TestPod
 from rig.oci import OciHome
+from rig.waiting import until
 
 from pinnace.core.base.runtime import ContainerState, Mount, Namespaces, Propagation, Resources, Security
 from pinnace.core.pods.oci import host
@@ -75,6 +78,22 @@ async def test_out_of_memory_ends_the_whole_container(pod: TestPod) -> None:
     text = "(x=x; while :; do x=$x$x$x; done) & sleep 1000"
     container = await pod.run(("/bin/sh", "-c", text), resources=Resources(memory_limit=16 << 20))
     assert (container.exit_code, container.reason) == (137, "OOMKilled")
+
+
+async def test_out_of_memory_is_told_though_systemd_took_the_cgroup_away(pod: TestPod, home: OciHome, driver: str, tmp_path: Path) -> None:
+    """As when the shim comes to its turn late: an empty scope is removed at once, and what it counted with it."""
+    text = "until [ -e /volume/go ]; do sleep 0.05; done; (x=x; while :; do x=$x$x$x; done) & sleep 1000"
+    container_id = await pod.shell(text, resources=Resources(memory_limit=16 << 20), mounts=(Mount("/volume", str(tmp_path)),))
+    shim = home.shims()[container_id]
+    cgroup = next(each for each in Path("/sys/fs/cgroup").rglob(f"*{container_id}*") if each.is_dir())
+    os.kill(shim, signal.SIGSTOP)
+    try:
+        (tmp_path / "go").touch()
+        await until(lambda: not cgroup.exists() if driver == "systemd" else "populated 0" in (cgroup / "cgroup.events").read_text())
+    finally:
+        os.kill(shim, signal.SIGCONT)
+    ended = await pod.ended(container_id)
+    assert (ended.exit_code, ended.reason) == (137, "OOMKilled")
 
 
 async def test_mounts_propagate_both_ways(pod: TestPod) -> None:

@@ -103,12 +103,12 @@ static void count_kills(const char *folder, void *context) {
         snprintf(path, sizeof path, "%s/%s", folder, files[i]);
         if (read_file(AT_FDCWD, path, text, sizeof text) < 0) continue;
         char *at = strstr(text, "oom_kill ");
-        if (at) *(unsigned long *)context += strtoul(at + 9, NULL, 10);
+        if (at) *(long *)context = strtol(at + 9, NULL, 10);
     }
 }
 
-unsigned long cgroup_oom_kills(const char *path) {
-    unsigned long kills = 0;
+long cgroup_oom_kills(const char *path) {
+    long kills = -1;
     each_hierarchy(path, count_kills, &kills);
     return kills;
 }

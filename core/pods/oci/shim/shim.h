@@ -49,7 +49,7 @@ void set_window(int terminal, const unsigned char *columns_rows);
 void cgroup_join(const char *name);
 void cgroup_kill(const char *path);
 void cgroup_remove(const char *path);
-unsigned long cgroup_oom_kills(const char *path);
+long cgroup_oom_kills(const char *path); /* v2: below it as well; -1: it is gone, or has no memory controller */
 
 /* log.c */
 enum { LINE_MOST = 16384 };

@@ -324,16 +324,30 @@ static void forget(const struct options *o) {
     unlinkat(root, o->id, AT_REMOVEDIR);
 }
 
-static void leave_exit(int status, bool started, unsigned long oom_kills) {
+static void leave_exit(int status, bool started, long oom_kills) {
     char text[2200], escaped[1700];
     int code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status), size = 0;
     for (const char *c = started ? "" : problem; *c && size < (int)sizeof escaped - 8; c++)
         size += snprintf(escaped + size, sizeof escaped - (size_t)size, *c == '"' || *c == '\\' ? "\\%c" : (unsigned char)*c < 32 ? " " : "%c", *c);
     escaped[size] = 0;
-    snprintf(text, sizeof text, "{\"finished_at\":%.6f,\"exit_code\":%d,\"signal\":%d,\"oom_kills\":%lu,\"started\":%s,\"error\":\"%s\"}\n", now_seconds(),
+    snprintf(text, sizeof text, "{\"finished_at\":%.6f,\"exit_code\":%d,\"signal\":%d,\"oom_kills\":%ld,\"started\":%s,\"error\":\"%s\"}\n", now_seconds(),
              started ? code : 128, WIFSIGNALED(status) ? WTERMSIG(status) : 0, oom_kills, started ? "true" : "false", escaped);
     /* A full disk must not lose an exit code for good: the agent then sees the container as gone, once there is room or it restarts. */
     for (int tries = 0; tries < 50 && !write_file(me.state, "exit", text, true); tries++) usleep(200000);
+}
+
+/* What the pod's cgroup has counted: it outlives the container's, which systemd takes away as soon as nothing runs there. */
+static long kills_in_pod(const struct options *o) {
+    char pod[4096];
+    snprintf(pod, sizeof pod, "%.*s", (int)(strrchr(o->cgroup, '/') - o->cgroup), o->cgroup);
+    return cgroup_oom_kills(pod);
+}
+
+static long kills_since(long in_pod, int status, const struct options *o) {
+    long kills = cgroup_oom_kills(o->cgroup);
+    if (kills >= 0) return kills;
+    bool was_killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL; /* other containers of the pod count there too */
+    return was_killed && in_pod >= 0 ? kills_in_pod(o) - in_pod : 0;
 }
 
 int supervise(const struct options *o) {
@@ -366,6 +380,7 @@ int supervise(const struct options *o) {
     good = good && write_file(AT_FDCWD, "shim", text, false) && log_open(o->log);
     for (int i = 0; good && i < o->shared_count; i++) good = share_mount(o->shared[i]);
     if (good && (me.listening = listen_unix("s")) < 0) good = failed("cannot listen in %s: %s", o->run, strerror(errno));
+    long in_pod = kills_in_pod(o);
     good = good && start(o);
     if (good) snprintf(text, sizeof text, "ok %d %llu\n", (int)getpid(), start_time(getpid()));
     else snprintf(text, sizeof text, "error %s\n", problem);
@@ -374,7 +389,7 @@ int supervise(const struct options *o) {
     close(report);
     if (good) {
         int status = wait_for_end(o, signals);
-        unsigned long kills = cgroup_oom_kills(o->cgroup);
+        long kills = kills_since(in_pod, status, o);
         log_end();
         leave_exit(status, true, kills);
         say_goodbye();
