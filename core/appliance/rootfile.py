@@ -118,12 +118,6 @@ def digest(path: Path, size: int) -> str:
     return found.hexdigest()
 
 
-def is_older(version: str, than: str) -> bool:
-    """By the numbers of both, as far as they go."""
-    left, right = (tuple(int(each) for each in re.findall(r"\d+", text.partition("+")[0])) for text in (version, than))
-    return left < right
-
-
 def _chunks(source: BinaryIO, first: bytes) -> Iterator[bytes]:
     while first:
         yield first

@@ -17,6 +17,7 @@ from typing import BinaryIO, Final, cast
 
 from pinnace.core.appliance import rootfile
 from pinnace.core.appliance.board import Board
+from pinnace.core.appliance.order import is_older
 from pinnace.core.appliance.slots import TRIES, Slots
 from pinnace.core.base.errors import ConfigError, LinkError, PinnaceError, RefusedError
 from pinnace.core.base.version import VERSION
@@ -74,7 +75,7 @@ def _looked(path: Path) -> rootfile.Seal:
 
 
 def _refuse_older(seal: rootfile.Seal, args: argparse.Namespace) -> None:
-    if rootfile.is_older(seal.version, VERSION) and not args.allow_downgrade:
+    if is_older(seal.version, VERSION) and not args.allow_downgrade:
         raise RefusedError(
             f"version {seal.version} is older than {VERSION}, which runs; it may not be able to read what this node has stored. What runs "
             "stays; --allow-downgrade tries it, and comes back if the node does not get Ready"

@@ -89,11 +89,3 @@ def test_only_a_squashfs_is_sealed(tmp_path: Path, text: str) -> None:
     (tmp_path / "x").write_text(text)
     with pytest.raises(RefusedError):
         rootfile.seal(tmp_path / "x", "1")
-
-
-@pytest.mark.parametrize(
-    ("version", "than", "older"),
-    [("0.1.0", "0.2.0", True), ("0.10.0", "0.9.0", False), ("1.0", "1.0", False), ("0.9", "0.9.1", True), ("1.0+b2", "1.0+b1", False)],
-)
-def test_versions_are_compared_by_their_numbers(version: str, than: str, older: bool) -> None:
-    assert rootfile.is_older(version, than) is older
