@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from pinnace.core.appliance.files import drop, keep, text
 from pinnace.core.base.errors import ConfigError, RefusedError
+from pinnace.core.base.lock import sole
 
 TRIES: Final = 3
 """How often a trial is started before it is given up. More than one: the power may be cut while it starts."""
@@ -56,6 +58,10 @@ class Slots:
         if not prefix:
             raise ConfigError(f"{self._run / 'partitions'} does not say where the roots are; start the machine anew")
         return Path(f"{prefix}{SLOTS.index(slot) + 2}")
+
+    def locked(self) -> AbstractContextManager[None]:
+        """One upgrade at a time. Raises RefusedError while there is another, OSError."""
+        return sole(self._run / "lock", "`pinnace upgrade`")
 
     def begin(self) -> str:
         """The slot that may be overwritten now; it is not started any more. Raises RefusedError, ConfigError, OSError."""

@@ -25,7 +25,7 @@ CONFIG = Path("etc/kubeedge/config/edgecore.yaml")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="the root of the machine or image (%(default)s)")
-    parser.add_argument("--rollback", action="store_true", help="go back to the version before")
+    parser.add_argument("--rollback", nargs="?", const="", metavar="VERSION", help="go back to the version before, or to this one")
     parser.add_argument("--no-start", action="store_true", help="leave what runs alone; the next start takes what was installed")
 
 
@@ -38,8 +38,8 @@ def run(args: argparse.Namespace) -> int:
     versions, machine = Versions(args.root), Machine(args.root)
     with versions.locked():
         was = versions.current
-        if args.rollback:
-            name = versions.back()
+        if args.rollback is not None:
+            name = versions.back(args.rollback)
             refuse_schema(args.root, name, versions.release(name).schema)
             build = Build.of(versions.folder / name)
         else:
@@ -72,7 +72,7 @@ def start(versions: Versions, machine: Machine, name: str, was: str) -> None:
             raise
         if written_schema(database(versions.root)) > versions.release(was).schema:
             raise PinnaceError(f"{error}; {was} could not read the database any more, so {name} stays in use") from error
-        versions.switch(was)
+        versions.give_way(was)
         machine.set_up(Build.of(versions.folder / was))
         machine.start(is_new=True)
         raise PinnaceError(f"{name} does not come up, so {was} is in use again: {error}") from error

@@ -50,13 +50,8 @@ def run(args: argparse.Namespace) -> int:
         _refuse_older(_looked(Path(args.file)), args)
     slot = slots.other
     try:
-        slots.begin()
-        target = slots.partition(slot)
-        print(f"writing {args.file} to root {slot} ({target})", flush=True)
-        with opened(args.file) as source:
-            seal = rootfile.write(source, target, sha256=args.sha256, progress=lambda done: print(f"  {done / 1e6:.0f} MB", flush=True))
-        _refuse_older(seal, args)
-        slots.try_next(slot)
+        with slots.locked():
+            seal = _write(args, slots, slot)
     except OSError as error:
         raise PinnaceError(
             f"root {slot} was not written: {error.strerror or error}; this node goes on with what it has, try again"
@@ -65,6 +60,17 @@ def run(args: argparse.Namespace) -> int:
     if not args.no_reboot:
         Board().systemctl("--no-block", "reboot")
     return 0
+
+
+def _write(args: argparse.Namespace, slots: Slots, slot: str) -> rootfile.Seal:
+    slots.begin()
+    target = slots.partition(slot)
+    print(f"writing {args.file} to root {slot} ({target})", flush=True)
+    with opened(args.file) as source:
+        seal = rootfile.write(source, target, sha256=args.sha256, progress=lambda done: print(f"  {done / 1e6:.0f} MB", flush=True))
+    _refuse_older(seal, args)
+    slots.try_next(slot)
+    return seal
 
 
 def _looked(path: Path) -> rootfile.Seal:

@@ -7,7 +7,6 @@ none is thrown away by the next run. The one in use and the one before it are ke
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -18,6 +17,7 @@ from typing import Final
 from pinnace.core.base.bundle import PREFIX
 from pinnace.core.base.errors import ConfigError, PinnaceError, RefusedError
 from pinnace.core.base.files import sync_folder
+from pinnace.core.base.lock import sole
 from pinnace.core.install.build import RELEASE, Build, Release
 from pinnace.core.install.manifest import NAME, Entry, Manifest
 
@@ -44,6 +44,11 @@ class Versions:
         """That of the one before; "" when there is none, or when it is gone."""
         return self._pointed("previous")
 
+    @property
+    def failed(self) -> str:
+        """That of the one that did not come up and gave way; "" when there is none, or when it was switched to since."""
+        return self._pointed("failed")
+
     def release(self, name: str) -> Release:
         return Release.read(self.folder / name / RELEASE)
 
@@ -60,20 +65,15 @@ class Versions:
         """One install at a time. Raises RefusedError while there is another."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.folder / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            lock = contextlib.ExitStack()
+            lock.enter_context(sole(self.folder / ".lock", "`pinnace install` or `uninstall`"))
         except OSError as error:
             raise ConfigError(f"{self.folder}: cannot be written: {error.strerror}; run as root, or give --root") from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(handle)
-            raise RefusedError("another `pinnace install` or `uninstall` is at work; wait until it has ended") from error
-        try:
-            yield
-        except OSError as error:
-            raise PinnaceError(f"{error.filename or self.folder}: {error.strerror}; mend that, then do this again") from error
-        finally:
-            os.close(handle)
+        with lock:
+            try:
+                yield
+            except OSError as error:
+                raise PinnaceError(f"{error.filename or self.folder}: {error.strerror}; mend that, then do this again") from error
 
     def lay(self, build: Build) -> str:
         """Put the build's tree down, or repair it where it is not as it should be; the name it has then."""
@@ -106,19 +106,33 @@ class Versions:
             if was:
                 self._point("previous", was)
             self._point("current", name)
+        if self.failed == name:
+            (self.folder / "failed").unlink()
         self._forget()
 
-    def back(self) -> str:
-        """The version to go back to. Raises RefusedError when there is none."""
-        name = self.previous
-        if not name or name == self.current:
-            raise RefusedError("there is no version to go back to; only the one before the one in use is kept")
+    def give_way(self, name: str) -> None:
+        """The one in use did not come up: `name` is used again, and nobody goes back to what failed without knowing."""
+        self._point("failed", self.current)
+        self.switch(name)
+
+    def back(self, named: str = "") -> str:
+        """The version to go back to: that before, or the one that is `named`. Raises RefusedError when there is none, and for one that did
+        not come up unless it is named."""
+        name = named or self.previous
+        if not name or name == self.current or name not in self.names():
+            raise RefusedError(f"there is no version {named or 'to go back to'}; only the one before the one in use is kept")
+        if name == self.failed and not named:
+            raise RefusedError(
+                f"{name}, the version before, did not come up when it was installed; nothing was changed. To try it once more: "
+                f"pinnace install --rollback {name}"
+            )
         return name
 
     def remove(self) -> None:
         """All versions; the one in use last."""
         names = sorted(self.names(), key=lambda each: each == self.current)
-        (self.folder / "previous").unlink(missing_ok=True)
+        for link in ("failed", "previous"):
+            (self.folder / link).unlink(missing_ok=True)
         (self.folder / "current").unlink(missing_ok=True)
         for each in names:
             shutil.rmtree(self.folder / each)

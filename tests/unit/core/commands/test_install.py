@@ -156,4 +156,5 @@ def test_a_version_that_does_not_come_up(tmp_path: Path, ran: bool, schema: int,
     with pytest.raises(PinnaceError, match=said):
         start(versions, machine, "2.0", "1.0")
     assert versions.current == left
+    assert versions.failed == ("2.0" if left == "1.0" else "")
     assert (tmp_path / "usr/local/lib/systemd/system" / EDGE).read_text().endswith(f"# {left}\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import socket
 import struct
 import tempfile
@@ -75,6 +76,24 @@ def test_a_card_that_cannot_be_written_is_told(root: Path, tmp_path: Path, monke
     monkeypatch.setattr(upgrade, "Slots", lambda: Slots(tmp_path / "state", run))
     with pytest.raises(PinnaceError, match=r"root b was not written: .*; this node goes on with what it has"):
         upgrade.run(parsed(str(root), "--no-reboot"))
+
+
+def test_a_second_upgrade_is_told_who_is_at_work_and_changes_nothing(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rootfile.seal(root, "99.0")
+    run, state = tmp_path / "run", tmp_path / "state"
+    for each in (run, state):
+        each.mkdir()
+    (run / "slot").write_text("a\n")
+    (run / "partitions").write_text(f"{tmp_path}/p\n")
+    (state / "trial").write_text("b 3\n")
+    (tmp_path / "p3").touch()
+    monkeypatch.setattr(upgrade, "Slots", lambda: Slots(state, run))
+    with Slots(state, run).locked(), pytest.raises(RefusedError, match=rf"upgrade` is at work already \(process {os.getpid()}\); wait"):
+        upgrade.run(parsed(str(root), "--no-reboot"))
+    assert (state / "trial").read_text() == "b 3\n"
+    assert not (tmp_path / "p3").read_bytes()
+    assert upgrade.run(parsed(str(root), "--no-reboot")) == 0
+    assert (tmp_path / "p3").read_bytes() == root.read_bytes()
 
 
 @pytest.fixture

@@ -75,6 +75,26 @@ def test_there_is_no_way_back_from_the_first(versions: Versions, make: Make) -> 
         versions.back()
 
 
+def test_nobody_goes_back_to_what_did_not_come_up_without_knowing(versions: Versions, make: Make) -> None:
+    install(versions, make("1.0"))
+    install(versions, make("1.1"))
+    versions.give_way("1.0")
+    assert (versions.current, versions.failed) == ("1.0", "1.1")
+    with pytest.raises(RefusedError, match=r"1\.1, the version before, did not come up .*: pinnace install --rollback 1\.1"):
+        versions.back()
+    with pytest.raises(RefusedError, match=r"no version 0\.9;"):
+        versions.back("0.9")
+    assert versions.back("1.1") == "1.1"
+    versions.switch("1.1")
+    assert (versions.failed, versions.back()) == ("", "1.0"), "it is in use again, so it may have been mended"
+    versions.give_way("1.0")
+    install(versions, make("1.2"))
+    assert (versions.failed, versions.names()) == ("", ["1.0", "1.2"])
+    with versions.locked():
+        versions.remove()
+    assert not versions.folder.exists()
+
+
 def test_the_same_again_writes_nothing(versions: Versions, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     install(versions, make("1.0"))
     monkeypatch.setattr(module, "_place", None)
@@ -174,7 +194,7 @@ def test_cut_anywhere_it_is_the_old_or_the_new_one(versions: Versions, make: Mak
 
 
 def test_one_at_a_time(versions: Versions) -> None:
-    with versions.locked(), pytest.raises(RefusedError, match="another"), Versions(versions.root).locked():
+    with versions.locked(), pytest.raises(RefusedError, match="at work already"), Versions(versions.root).locked():
         pass
 
 
