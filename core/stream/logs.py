@@ -67,7 +67,7 @@ class Logs:
         mine = [each for each in await self._runtime.containers(pod.uid) if each.name == name]
         mine.sort(key=lambda each: (each.attempt, each.created_at))
         if previous:
-            before = mine[-2] if len(mine) > 1 else None
+            before = _last_ended(pod, mine) or (mine[-2] if len(mine) > 1 else None)
             if before is None and mine:
                 before = await asyncio.to_thread(_earlier, mine[-1])
             if before is None:
@@ -147,6 +147,16 @@ def _waiting_reason(pod: Pod, name: str) -> str:
                 waiting = (each.get("state") or {}).get("waiting") or {}
                 return str(waiting.get("message") or waiting.get("reason") or "ContainerCreating")
     return "ContainerCreating"
+
+
+def _last_ended(pod: Pod, mine: list[Container]) -> Container | None:
+    """The run that the pod's status calls the last: while a container waits to start again, that is the newest one."""
+    ids = {
+        str(((each.get("lastState") or {}).get("terminated") or {}).get("containerID") or "").rpartition("://")[2]
+        for kind in ("containerStatuses", "initContainerStatuses")
+        for each in pod.status.get(kind) or ()
+    }
+    return next((each for each in reversed(mine) if each.id in ids), None)
 
 
 def _earlier(container: Container) -> Container | None:

@@ -113,6 +113,17 @@ async def test_logs(node: Node) -> None:
     assert (code, said) == (1, 'pinnace logs: previous terminated container "main" in pod "web" not found\n')
 
 
+async def test_what_waits_to_start_again_shows_its_last_run_as_the_previous_one(node: Node) -> None:
+    node.runtime.log("web", "side", "dying")
+    node.runtime.end_container("u1-side-0", exit_code=3)
+    node.runtime.pods[0].status["containerStatuses"][1]["lastState"] = {"terminated": {"exitCode": 3, "containerID": "host://u1-side-0"}}
+    assert await node("logs", "web", "-c", "side", "--previous") == (0, "dying\n", "")
+    node.runtime.run_container(node.runtime.pods[0], "side", attempt=1)
+    assert await node("logs", "web", "-c", "side", "--previous") == (0, "dying\n", "")
+    node.runtime.end_container("u1-side-1")
+    assert await node("logs", "web", "-c", "side", "--previous") == (0, "dying\n", "")
+
+
 async def test_a_line_of_any_length_is_json(node: Node) -> None:
     node.runtime.log("web", "main", "x" * 300_000, "short")
     code, said, _ = await node("logs", "web", "--json")
