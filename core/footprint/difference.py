@@ -51,8 +51,10 @@ def load(path: Path) -> Build | dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except orjson.JSONDecodeError as error:
         raise ConfigError(f"{path}: is no JSON: {error}") from error
+    if isinstance(found, dict) and "recording" in found:  # as `make budget` writes it
+        found = found["recording"]
     if not isinstance(found, dict) or found.get("kind") != "footprint":
-        raise ConfigError(f"{path}: is no recording of `pinnace footprint --record`")
+        raise ConfigError(f"{path}: is no recording of `pinnace footprint --record` or `make budget`")
     return found
 
 

@@ -44,6 +44,8 @@ _COMMANDS: Final = {
     "up": Group.CLOUD,
     "image-child": Group.CHILDREN,
 }
+_ONE_FILE: Final = re.compile(r"pinnace-[0-9][0-9a-z.+]*-[a-z0-9]+")
+"""The program as it is published, `pinnace-VERSION-ARCHITECTURE`. It runs twice: what unpacked it waits for what it unpacked."""
 _WAITING: Final = frozenset({"sudo", "doas", "timeout"})
 """Programs that stay beside the one they start, which is told by itself."""
 _POD: Final = re.compile(r"(?:^|[/-])pod([0-9a-f]{8}[0-9a-f_-]{24,28})(?:\.slice)?(?:/|$)", re.MULTILINE)
@@ -66,7 +68,7 @@ def name_of(words: list[str]) -> tuple[str, Group | None]:
     if programs and programs[0] in _WAITING:
         return "", None
     for position, word in enumerate(words[:4]):
-        is_ours = programs[position] == "pinnace" or word == "pinnace.core.base.cli"
+        is_ours = programs[position] == "pinnace" or word == "pinnace.core.base.cli" or _ONE_FILE.fullmatch(programs[position])
         if is_ours and position + 1 < len(words) and not words[position + 1].startswith("-"):
             name = " ".join(["pinnace", *(each for each in words[position + 1 : position + 3] if not each.startswith("-"))])
             return name, _COMMANDS.get(words[position + 1], Group.COMMANDS)

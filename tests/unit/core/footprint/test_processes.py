@@ -31,6 +31,8 @@ def test_a_pod_is_known_by_its_cgroup(cgroups: str, uid: str) -> None:
     ("words", "name", "group"),
     [
         (["/opt/pinnace/current/pinnace", "edgecore", "--config", "x"], "pinnace edgecore", Group.AGENT),
+        (["./pinnace-0.1.0-arm64", "edgecore", "--config", "x"], "pinnace edgecore", Group.AGENT),
+        (["sh", "pinnace-0.1.0rc1.dev2+b1-amd64", "mapper", "gpio"], "pinnace mapper gpio", Group.MAPPERS),
         (["python", "-m", "pinnace.core.base.cli", "mapper", "gpio"], "pinnace mapper gpio", Group.MAPPERS),
         (["/x/pinnace-shim", "supervise"], "pinnace-shim", Group.SUPERVISION),
         (["/usr/bin/containerd-shim-runc-v2", "-id"], "containerd-shim-runc-v2", Group.RUNTIME),

@@ -140,6 +140,17 @@ def test_recordings_are_compared_whatever_they_are_called(tmp_path: Path) -> Non
         difference.compare(before, after)
 
 
+def test_what_the_budget_measured_is_compared_as_well(tmp_path: Path) -> None:
+    _, found = recording(tmp_path)
+    before, after = tmp_path / "before.json", tmp_path / "budget.json"
+    before.write_bytes(orjson.dumps(found))
+    after.write_bytes(orjson.dumps({"budget": {}, "pods": 1, "recording": found}))
+    assert not any(row.change for row in difference.compare(before, after))
+    after.write_bytes(orjson.dumps({"recording": None}))
+    with pytest.raises(ConfigError, match="or `make budget`"):
+        difference.compare(before, after)
+
+
 def test_a_recording_is_told_and_drawn(tmp_path: Path) -> None:
     _, found = recording(tmp_path)
     lines = list(tables.recorded(found))
