@@ -31,17 +31,27 @@ static void each_hierarchy(const char *path, void (*visit)(const char *folder, v
     if (root) closedir(root);
 }
 
-/* Calls `visit` for the folder and all below it, the deepest first. */
-static void walk(const char *folder, void (*visit)(const char *folder)) {
-    DIR *dir = opendir(folder);
+/* Calls `visit` for the folder and all below it, the deepest first. `path` has room for 4096 characters, `size` of which are the folder: one for
+ * all levels, since a container that may make cgroups makes as many of them as it likes. */
+static void walk_from(char *path, size_t size, void (*visit)(const char *folder)) {
+    DIR *dir = opendir(path);
     if (!dir) return;
-    char below[4096];
     for (struct dirent *each; (each = readdir(dir));) {
         if (each->d_type != DT_DIR || each->d_name[0] == '.') continue;
-        if (snprintf(below, sizeof below, "%s/%s", folder, each->d_name) < (int)sizeof below) walk(below, visit);
+        size_t more = strlen(each->d_name) + 1;
+        if (size + more >= 4096) continue;
+        path[size] = '/';
+        memcpy(path + size + 1, each->d_name, more);
+        walk_from(path, size + more, visit);
+        path[size] = 0;
     }
     closedir(dir);
-    visit(folder);
+    visit(path);
+}
+
+static void walk(const char *folder, void (*visit)(const char *folder)) {
+    char path[4096];
+    walk_from(path, (size_t)snprintf(path, sizeof path, "%s", folder), visit);
 }
 
 static void write_to(const char *folder, const char *name, const char *text) {
