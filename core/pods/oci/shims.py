@@ -18,7 +18,7 @@ from pinnace.core.base.aio import children
 from pinnace.core.base.aio.whole import whole
 from pinnace.core.base.files import write_whole
 from pinnace.core.base.runtime import RuntimeFailed
-from pinnace.core.pods.oci import files
+from pinnace.core.pods.oci import files, orphans
 from pinnace.core.pods.oci.frames import frame, read_frame
 from pinnace.core.pods.oci.records import ContainerRecord
 
@@ -73,10 +73,20 @@ class Shims:
 
     async def prepare(self) -> None:
         """Make `base` ready. Raises RuntimeFailed."""
-        await asyncio.to_thread(shutil.rmtree, self._base / "exec", ignore_errors=True)  # of an agent before us; its execs ended with it
+        await asyncio.to_thread(self._clear_execs)
         for each in ("containers", "sandboxes", "exec", "crun"):
             await asyncio.to_thread((self._base / each).mkdir, parents=True, exist_ok=True, mode=0o711)
         await self.call("prepare", "--base", str(self._base))
+
+    def _clear_execs(self) -> None:
+        """Of an agent before us: its execs ended with it."""
+        folder = self._base / "exec"
+        if folder.is_dir() and any(folder.iterdir()):
+            self._end_orphans(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _end_orphans(self, folder: Path) -> None:
+        orphans.end(self._crun, self._base / "crun", folder)
 
     async def version(self) -> str:
         """Of crun; "" when it does not say."""
@@ -194,7 +204,7 @@ class Shims:
             ours.close()
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             raise
-        return Running(reader, writer, child, folder)
+        return Running(reader, writer, child, folder, self._end_orphans)
 
     async def connect_into(self, netns: str, port: int) -> socket.socket:
         """A connection to a port on the loopback of a network namespace. Raises RuntimeFailed when nothing answers."""
@@ -239,16 +249,25 @@ async def leave(writer: asyncio.StreamWriter) -> None:
 class Running:
     """One exec: a connection and the child process that serves it."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, child: asyncio.subprocess.Process, folder: Path) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        child: asyncio.subprocess.Process,
+        folder: Path,
+        end_orphans: Callable[[Path], None],
+    ) -> None:
         self.reader = reader
         self.writer = writer
         self._child = child
         self._folder = folder
+        self._end_orphans = end_orphans
 
     async def end(self) -> None:
         """Let go: the command is killed if it runs still."""
         await leave(self.writer)
-        await self._child.wait()
+        if await self._child.wait() < 0:
+            await asyncio.to_thread(self._end_orphans, self._folder)
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
 

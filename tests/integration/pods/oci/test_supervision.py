@@ -298,28 +298,28 @@ async def test_last_words_are_kept_when_the_end_comes_between_looking_and_asking
     assert (ended.exit_code, pod.said(ended)) == (3, "last\n")
 
 
+def of_execs(home: OciHome, program: str) -> list[int]:
+    execs, found = str(home.settings.run_dir / "oci/exec"), []
+    for each in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (each / "cmdline").read_bytes()
+            if execs.encode() in words and words.split(b"\0")[0].endswith(program.encode()) and files.start_time(int(each.name)):
+                found.append(int(each.name))
+    return found
+
+
 async def test_an_exec_whose_shim_is_killed_leaves_no_crun_behind(pod: TestPod, runtime: OciRuntime, home: OciHome) -> None:
     container_id = await pod.shell("sleep 1000")
-    execs = home.settings.run_dir / "oci/exec"
-
-    def of_execs(program: str) -> list[int]:
-        found = []
-        for each in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                words = (each / "cmdline").read_bytes()
-                if str(execs).encode() in words and words.split(b"\0")[0].endswith(program.encode()) and files.start_time(int(each.name)):
-                    found.append(int(each.name))
-        return found
 
     async def begun() -> bool:
-        return bool(of_execs("crun"))
+        return bool(of_execs(home, "crun"))
 
     async def over() -> bool:
-        return not of_execs("crun")
+        return not of_execs(home, "crun")
 
     asking = asyncio.create_task(runtime.exec_sync(container_id, ("/bin/sleep", "1000"), 60))
     await until(begun, what="crun exec runs")
-    (shim,) = of_execs("pinnace-shim")
+    (shim,) = of_execs(home, "pinnace-shim")
     (crun,) = map(int, Path(f"/proc/{shim}/task/{shim}/children").read_text().split())
     os.kill(crun, signal.SIGSTOP)  # as its shim does first of all when it ends it
     os.kill(shim, signal.SIGKILL)
@@ -327,6 +327,60 @@ async def test_an_exec_whose_shim_is_killed_leaves_no_crun_behind(pod: TestPod, 
     await asyncio.gather(asking, return_exceptions=True)
     await pod.runtime.stop_container(container_id, 0)
     assert (await pod.ended(container_id)).exit_code == 137
+
+
+class StoppedCrun:
+    """A crun as it is called for an exec, stopped before it has begun: what a shim leaves that is killed while it ends one."""
+
+    def __init__(self, home: OciHome, container_id: str, folder: Path) -> None:
+        root, process = home.settings.run_dir / "oci/crun", folder / "never.json"
+        words: list[str | Path] = ["--root", root, "--log", folder / "crun.log", "exec", "--process", process]
+        os.mkfifo(process)
+        self._process = subprocess.Popen([home.settings.crun, *words, container_id])
+        self.pid = self._process.pid
+        os.kill(self.pid, signal.SIGSTOP)
+
+    async def end(self) -> int:
+        return await asyncio.to_thread(self._process.wait, 30)
+
+    def kill(self) -> None:
+        """Whatever came of it."""
+        self._process.kill()
+        self._process.wait()
+
+
+async def test_what_a_killed_shim_of_an_exec_left_is_ended_and_no_stranger_is(
+    pod: TestPod, runtime: OciRuntime, home: OciHome, tmp_path: Path
+) -> None:
+    container_id = await pod.shell("sleep 1000")
+    execs = home.settings.run_dir / "oci/exec"
+    stranger = StoppedCrun(home, container_id, tmp_path)
+    try:
+        asking = asyncio.create_task(runtime.exec_sync(container_id, ("/bin/sleep", "1000"), 60))
+        await until(lambda: asyncio.to_thread(lambda: bool(of_execs(home, "crun"))), what="crun exec runs")
+        (folder,), (shim,) = execs.iterdir(), of_execs(home, "pinnace-shim")
+        left = StoppedCrun(home, container_id, folder)
+        os.kill(shim, signal.SIGKILL)
+        await asyncio.gather(asking, return_exceptions=True)
+        assert await left.end() == -signal.SIGKILL
+        (folder := execs / "of-an-agent-before").mkdir()
+        left = StoppedCrun(home, container_id, folder)
+        async with another(home):
+            assert await left.end() == -signal.SIGKILL
+        assert files.start_time(stranger.pid)
+    finally:
+        stranger.kill()
+
+
+async def test_cgroups_in_cgroups_of_a_container_are_removed_however_deep(pod: TestPod, runtime: OciRuntime, home: OciHome) -> None:
+    """As a container makes them that manages its own: the shim's stack is none of its business."""
+    container_id = await pod.shell("sleep 1000")
+    resource.prlimit(home.shims()[container_id], resource.RLIMIT_STACK, (256 << 10, 256 << 10))
+    own = [each for each in Path("/sys/fs/cgroup").rglob(container_id) if each.is_dir()]
+    (own[0] / "/".join("a" * 100)).mkdir(parents=True)
+    await runtime.stop_container(container_id, 0)
+    assert (await pod.ended(container_id)).exit_code == 137
+    assert not [each for each in own if each.exists()]
 
 
 async def _patiently_connected(path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
