@@ -14,8 +14,8 @@ from pathlib import Path
 
 from pinnace.core.base.cli import command_line
 from pinnace.core.base.errors import ConfigError, PinnaceError
+from pinnace.core.base.folders import remove
 from pinnace.core.commands.install import CONFIG, database
-from pinnace.core.pods.material import trees
 
 SUMMARY = "take Pinnace off this machine"
 
@@ -76,7 +76,7 @@ def _remove(place: Path) -> str:
     in a folder is touched: it is a volume, or somebody else's."""
     try:
         if place.is_dir() and not place.is_symlink():
-            trees.remove(place)
+            remove(place)
             return ""
         place.unlink(missing_ok=True)
     except OSError as error:

@@ -11,8 +11,10 @@ images/k/               locks between children
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 from pathlib import Path
+
+from pinnace.core.base.folders import remove
 
 
 class Layout:
@@ -46,7 +48,8 @@ class Layout:
         """Remove what a child that was killed had in progress; what cannot be removed waits for the next start. Blocks."""
         for path in self.work.glob(f"*.{pid}"):
             if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    remove(path)
             else:
                 path.unlink(missing_ok=True)
 

@@ -12,7 +12,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict
@@ -24,6 +23,7 @@ import orjson
 from pinnace.core.base.aio.clock import Clock, LoopClock
 from pinnace.core.base.aio.whole import whole
 from pinnace.core.base.files import write_whole
+from pinnace.core.base.folders import remove
 from pinnace.core.base.runtime import Credential, DiskUsage, Image, Progress, PullFailed, RuntimeFailed
 from pinnace.core.base.settings.edged import BuiltinRuntimeSettings
 from pinnace.core.pods.images.children import Children
@@ -298,7 +298,7 @@ class BuiltinImages:
             self._used_written = dict(self._used)
         if self._alone():
             for path in self.layout.work.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                remove(path) if path.is_dir() else path.unlink()
             for path in self.layout.locks.iterdir():
                 path.unlink()
 
@@ -352,7 +352,7 @@ class BuiltinImages:
             if path.name not in layers and now - path.stat().st_mtime >= older_than:
                 gone = self.layout.work / f"{path.name}.gone"
                 path.rename(gone)
-                shutil.rmtree(gone)
+                remove(gone)
         for path in self.layout.blobs.iterdir():
             if path.name not in blobs and now - path.stat().st_mtime >= older_than:
                 path.unlink()

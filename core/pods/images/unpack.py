@@ -12,7 +12,6 @@ import fcntl
 import gzip
 import hashlib
 import os
-import shutil
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from typing import IO, Final, Protocol
 import orjson
 
 from pinnace.core.base.files import sync_folder
+from pinnace.core.base.folders import remove
 from pinnace.core.pods.images.index import StoredLayer
 from pinnace.core.pods.images.layout import Layout
 from pinnace.core.pods.images.tree import Attributes, LayerRefused, Quota, Tree, is_kept, parts_of
@@ -198,7 +198,8 @@ def add_layer(
             work.rename(layout.layers / name)
             sync_folder(layout.layers)
         except BaseException:
-            shutil.rmtree(work, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                remove(work)
             raise
         return made
 

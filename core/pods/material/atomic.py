@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
-from pinnace.core.pods.material.trees import remove
+from pinnace.core.base.folders import remove
 
 _DATA: Final = "..data"
 _DATA_NEW: Final = "..data_tmp"

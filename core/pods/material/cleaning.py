@@ -7,7 +7,7 @@ import errno
 import os
 from pathlib import Path
 
-from pinnace.core.pods.material import trees
+from pinnace.core.base.folders import remove
 from pinnace.core.pods.material.folders import PodFolders
 from pinnace.core.pods.material.mounts import Mounts
 
@@ -28,7 +28,7 @@ def clean(folders: PodFolders, mounts: Mounts, uid: str) -> None:
     for foreign in folders.foreign(uid):
         _remove_empty(foreign)
     _remove_places(folder / "volume-subpaths")
-    trees.remove(folder)
+    remove(folder)
 
 
 def _remove_places(subpaths: Path) -> None:

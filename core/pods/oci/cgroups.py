@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pinnace.core.base.folders import deepest_first
 from pinnace.core.pods.oci.host import CGROUPS
 
 
@@ -73,8 +74,8 @@ def kill(path: str, *, tries: int = 200) -> None:
         for folder in folders(path):
             with contextlib.suppress(OSError):
                 (folder / "cgroup.kill").write_text("1")
-            for root, _names, _files in os.walk(folder, topdown=False):
-                living = _end(Path(root)) or living
+            for each in deepest_first(folder):
+                living = _end(each) or living
         if not living and not any(True for _ in folders(path)):
             return
         time.sleep(0.01)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
+
+from pinnace.core.base import folders
 
 GONE = ".gone-"
 """What a folder's name begins with once it is being removed: the next start removes what is left of it."""
@@ -18,12 +21,21 @@ def remove_folder(folder: Path) -> None:
         return
     except OSError:
         gone = folder
-    shutil.rmtree(gone, ignore_errors=True)
+    _remove(gone)
 
 
 def sweep(folder: Path) -> None:
     for each in folder.glob(f"{GONE}*"):
-        shutil.rmtree(each, ignore_errors=True)
+        _remove(each)
+
+
+def _remove(folder: Path) -> None:
+    """All of it, or as much as can be: a container makes folders as deep as it likes."""
+    try:
+        folders.remove(folder)
+    except OSError:
+        with contextlib.suppress(RecursionError):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def start_time(pid: int) -> int:

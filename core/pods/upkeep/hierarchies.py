@@ -6,9 +6,10 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+from pinnace.core.base.folders import deepest_first
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class Hierarchies:
             if kill.exists():
                 kill.write_text("1")
                 return
-        for each in _deepest_first(folder):
+        for each in deepest_first(folder):
             for pid in self._text(each / "cgroup.procs").split():
                 if pid != "0" and int(pid) != os.getpid():
                     with contextlib.suppress(OSError):
@@ -95,7 +96,7 @@ class Hierarchies:
 
     @staticmethod
     def _removed(folder: Path) -> bool:
-        for each in _deepest_first(folder):
+        for each in deepest_first(folder):
             try:
                 each.rmdir()
             except FileNotFoundError:
@@ -129,10 +130,3 @@ class Hierarchies:
             return path.read_text()
         except OSError:
             return ""
-
-
-def _deepest_first(folder: Path) -> Iterator[Path]:
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for each in [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]:
-            yield from _deepest_first(Path(each))
-    yield folder

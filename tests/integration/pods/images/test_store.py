@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from fakes.clock import FakeClock
+from rig.deep import deepen
 from rig.images import file, layer
 
 from pinnace.core.base.imagefiles import build, write_archive
@@ -55,6 +56,7 @@ def store(tmp_path: Path, clock: FakeClock) -> BuiltinImages:
 async def test_what_was_in_progress_is_gone_after_a_start(store: BuiltinImages) -> None:
     store.layout.ensure()
     (store.layout.work / "abc.1/d").mkdir(parents=True)
+    deepen(store.layout.work / "deep.1")
     (store.layout.work / "archive.7").write_text("x")
     (store.layout.locks / "sha256-1").touch()
     (store.layout.index / ".x.json.1").write_text("{")

@@ -372,15 +372,29 @@ async def test_what_a_killed_shim_of_an_exec_left_is_ended_and_no_stranger_is(
         stranger.kill()
 
 
-async def test_cgroups_in_cgroups_of_a_container_are_removed_however_deep(pod: TestPod, runtime: OciRuntime, home: OciHome) -> None:
-    """As a container makes them that manages its own: the shim's stack is none of its business."""
+@pytest.mark.parametrize(("levels", "ends"), [(100, "container"), (1100, "shim")])
+async def test_cgroups_in_cgroups_of_a_container_are_removed_however_deep(
+    pod: TestPod, runtime: OciRuntime, home: OciHome, levels: int, ends: str
+) -> None:
+    """As a container makes them that manages its own: the stack of shim and agent is none of its business."""
     container_id = await pod.shell("sleep 1000")
-    resource.prlimit(home.shims()[container_id], resource.RLIMIT_STACK, (256 << 10, 256 << 10))
+    shim = home.shims()[container_id]
+    resource.prlimit(shim, resource.RLIMIT_STACK, (256 << 10, 256 << 10))
     own = [each for each in Path("/sys/fs/cgroup").rglob(container_id) if each.is_dir()]
-    (own[0] / "/".join("a" * 100)).mkdir(parents=True)
-    await runtime.stop_container(container_id, 0)
+    subprocess.run(["mkdir", "-p", own[0] / "/".join("a" * levels)], check=True)
+    if ends == "shim":
+        os.kill(shim, signal.SIGKILL)
+    else:
+        await runtime.stop_container(container_id, 0)
     assert (await pod.ended(container_id)).exit_code == 137
     assert not [each for each in own if each.exists()]
+
+
+async def test_a_container_is_removed_however_deep_its_folders_are(pod: TestPod, runtime: OciRuntime, home: OciHome) -> None:
+    deep = "/".join("a" * 1500)
+    container_id = (await pod.run(("mkdir", "-p", f"/tmp/{deep}"))).id
+    await runtime.remove_container(container_id)
+    assert not list((home.settings.root_dir / "oci/containers").glob(f"*{container_id}*"))
 
 
 async def _patiently_connected(path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pinnace.core.pods.material.trees import Escape, give, opened, remove
+from pinnace.core.pods.material.trees import Escape, give, opened
 
 GROUP = os.getgid()
 
@@ -109,38 +109,6 @@ def test_changing_a_folder_into_a_link_meanwhile_gains_nothing(volume: Path, tmp
         swapping.join()
     assert b"the node's" not in outcomes
     assert b"ours" in outcomes
-
-
-def test_removing_follows_no_link(volume: Path, tmp_path: Path) -> None:
-    remove(volume)
-    assert not volume.exists()
-    assert (tmp_path / "secret").read_bytes() == b"the node's"
-    remove(volume)
-
-
-def test_removing_a_link_to_a_folder_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "kept").mkdir()
-    (tmp_path / "link").symlink_to("kept")
-    with pytest.raises(OSError):
-        remove(tmp_path / "link")
-    assert (tmp_path / "kept").exists()
-
-
-def test_removing_a_tree_of_any_depth(tmp_path: Path) -> None:
-    top = tmp_path / "deep"
-    top.mkdir()
-    folder = os.open(top, os.O_RDONLY)
-    for number in range(1500):
-        os.mkdir("d", dir_fd=folder)
-        inner = os.open("d", os.O_RDONLY, dir_fd=folder)
-        os.close(os.open(f"f{number}", os.O_CREAT | os.O_WRONLY, dir_fd=inner))
-        os.close(folder)
-        folder = inner
-    os.close(folder)
-    before = descriptors()
-    remove(top)
-    assert not top.exists()
-    assert descriptors() == before
 
 
 def test_giving_to_a_group(volume: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rig.deep import deepen
 
 from pinnace.core.base.runtime import Dns
 from pinnace.core.pods.oci import files
@@ -26,6 +27,14 @@ def test_folders_go_whole_and_what_was_half_gone_is_swept(tmp_path: Path) -> Non
     files.remove_folder(tmp_path / "never")
     files.sweep(tmp_path)
     assert [each.name for each in tmp_path.iterdir()] == ["b"]
+
+
+def test_folders_go_however_deep_a_container_made_them(tmp_path: Path) -> None:
+    deepen(tmp_path / "a")
+    deepen(tmp_path / f"{files.GONE}b")
+    files.remove_folder(tmp_path / "a")
+    files.sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_start_time_tells_processes_apart() -> None:
