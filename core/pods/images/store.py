@@ -364,7 +364,10 @@ class BuiltinImages:
                 path.unlink()
 
     def _disk(self) -> DiskUsage:
-        status = os.statvfs(self.layout.root)
+        try:
+            status = os.statvfs(self.layout.root)
+        except OSError as error:  # no runtime, no store
+            raise RuntimeFailed(f"the disk of the images cannot be asked: {self.layout.root}: {error.strerror}") from error
         return DiskUsage(
             path=self.layout.root,
             used_by_images=sum(each.size for each in self._index.layers().values()),

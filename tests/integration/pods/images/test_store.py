@@ -53,6 +53,11 @@ def store(tmp_path: Path, clock: FakeClock) -> BuiltinImages:
     return BuiltinImages(settings, clock=clock)
 
 
+async def test_the_disk_of_a_store_that_was_never_there_is_unknown(store: BuiltinImages) -> None:
+    with pytest.raises(RuntimeFailed, match=r"images cannot be asked: .*: No such file"):
+        await store.disk()
+
+
 async def test_what_was_in_progress_is_gone_after_a_start(store: BuiltinImages) -> None:
     store.layout.ensure()
     (store.layout.work / "abc.1/d").mkdir(parents=True)
