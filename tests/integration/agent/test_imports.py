@@ -24,8 +24,12 @@ HEAVY = {
 }  # fmt: skip
 """Parts of the standard library that cost memory and are of no use here. (Of what is deferred there is a name and nothing below it.)"""
 
+TRIED = {"health.degraded fact=cloud", "health.degraded fact=eventbus.external"}
+TRIED_PODS = TRIED | {"pods.runtime.not-ready"}
+"""What is told once each service has tried: what they load when they begin counts as well."""
+
 SCRIPT = """
-import asyncio, json, sys
+import asyncio, json, logging, sys
 from pathlib import Path
 from pinnace.core.base.deferred import RARE, defer
 defer(*RARE)  # as the command does
@@ -34,9 +38,24 @@ from pinnace.core.base.settings.loader import load
 from pinnace.core.settings import EdgeCoreSettings
 import uvloop
 
+class Heard(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.missing, self.all, self.loop = set(sys.argv[2:]), asyncio.Event(), asyncio.get_running_loop()
+
+    def emit(self, record):
+        self.missing -= {each for each in self.missing if record.getMessage().startswith(each)}
+        if not self.missing:
+            self.loop.call_soon_threadsafe(self.all.set)
+
 async def main():
+    heard = Heard()
+    logging.getLogger().addHandler(heard)
     async with running(load(Path(sys.argv[1]), EdgeCoreSettings)):
-        await asyncio.sleep(0.5)  # what the services load when they begin counts as well
+        try:
+            await asyncio.wait_for(heard.all.wait(), 60)
+        except TimeoutError:
+            sys.exit(f"not heard of: {heard.missing}")
         print(json.dumps(sorted(sys.modules)))
 
 uvloop.run(main())
@@ -58,7 +77,8 @@ def modules_of_a_running_edge(tmp_path: Path, *, runs_pods: bool) -> set[str]:
     }
     modules = {"edged": edged, "edgeHub": {"token": "x"}, "eventBus": {"mqttServerExternal": "tcp://127.0.0.1:9"}}
     config.write_text(yaml.safe_dump({"database": {"dataSource": str(tmp_path / "edge.db")}, "modules": modules}))
-    done = subprocess.run([sys.executable, "-c", SCRIPT, str(config)], capture_output=True, text=True, check=False, cwd=tmp_path)
+    words = [sys.executable, "-c", SCRIPT, str(config), *(TRIED_PODS if runs_pods else TRIED)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout))
 
