@@ -156,7 +156,10 @@ async def test_namespaces_come_furnished_and_go_empty(client: Any, eventually: A
             each["type"] == "NamespaceFinalizersRemaining" and each["status"] == "True" for each in obj["status"].get("conditions", [])
         )
 
-    await eventually(lambda: client.get(base), remaining)
+    seen = await eventually(lambda: client.get(base), remaining)
+    status, again = await client.ask("DELETE", base)
+    assert (status, again["metadata"]["deletionTimestamp"]) == (200, ending["metadata"]["deletionTimestamp"])
+    assert (again["kind"], again["spec"], again["status"]["phase"]) == ("Namespace", seen["spec"], "Terminating")
     await client.merge(f"{base}/configmaps/held", {"metadata": {"finalizers": None}})
     await eventually(lambda: client.ask("GET", base), lambda answer: answer[0] == 404)
     status, answer = await client.ask("DELETE", "/api/v1/namespaces/default")

@@ -20,6 +20,7 @@ from pinnace.core.doctor.finding import Level
 from pinnace.core.doctor.subject import Subject
 from pinnace.core.hub.settings import EdgeHubSettings, WebSocketSettings
 from pinnace.core.settings import EdgeCoreSettings, ModuleSettings
+from pinnace.core.stream.settings import EdgeStreamSettings
 
 WELL = runtime.RuntimeFacts(crun="/usr/bin/crun", crun_version="1.8.1", iptables="/usr/sbin/iptables")
 
@@ -142,8 +143,8 @@ def token(expires: float) -> str:
     [(token(time.time() + 1e6), ""), (token(time.time() - 60), "expired"), ("half", "damaged"), (f"{'a' * 64}.e30.!.x", "damaged")],
 )
 def test_a_join_token_is_looked_into(tmp_path: Path, text: str, word: str) -> None:
-    hub = EdgeHubSettings(token=text, http_server="https://127.0.0.1:9")
-    settings = EdgeCoreSettings(modules=ModuleSettings(edge_hub=hub))
+    hub = EdgeHubSettings(token=text, http_server="https://127.0.0.1:9", websocket=WebSocketSettings(server="127.0.0.1:9"))
+    settings = EdgeCoreSettings(modules=ModuleSettings(edge_hub=hub, edge_stream=EdgeStreamSettings(server="127.0.0.1:9")))
     subject = machine(tmp_path, {}, settings)
     facts = cloud.read(subject)
     assert [each.stage for each in facts.reaches] == ["connection"] * 3  # the hub, the bootstrap, the tunnel; nobody is there
