@@ -35,6 +35,7 @@ ROOTS = {
     "discovery.v1": ["EndpointSlice"],
     "events.v1": ["EventsV1Event"],
     "policy.v1": ["Eviction"],
+    "storage.v1": ["StorageClass"],
 }  # fmt: skip
 MEASURED = {
     "metrics.v1beta1.ContainerMetrics": {"name!": "string", "usage!": "{}quantity"},

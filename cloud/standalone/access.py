@@ -98,31 +98,34 @@ class Access:
             }:
                 return self._runs(node, attempt.namespace, attempt.name)
             case "serviceaccounts/token", "create":
-                return any(spec.get("serviceAccountName", "default") == attempt.name for spec in self._specs(node, attempt.namespace))
+                return any(_uses(pod, "serviceaccounts", attempt.name) for pod in self._pods(node, attempt.namespace))
             case "tokenreviews" | "subjectaccessreviews", "create":
                 return True
             case plural, "get" if plural in _NODE_NAMED_READS:
-                return any(_uses(spec, plural, attempt.name) for spec in self._specs(node, attempt.namespace))
+                return any(_uses(pod, plural, attempt.name) for pod in self._pods(node, attempt.namespace))
             case plural, verb if plural in _NODE_OPEN_READS - {"pods"} and verb in _READ:
                 return True
             case _:
                 return False
 
-    def _specs(self, node: str, namespace: str) -> list[Object]:
+    def _pods(self, node: str, namespace: str) -> list[Object]:
         pods = (item.decode() for item in self._state.table("pods").items(namespace))
-        return [pod["spec"] for pod in pods if pod.get("spec", {}).get("nodeName") == node]
+        return [pod for pod in pods if pod.get("spec", {}).get("nodeName") == node]
 
     def _runs(self, node: str, namespace: str, name: str) -> bool:
         item = self._state.table("pods").get(namespace, name)
         return item is not None and item.decode().get("spec", {}).get("nodeName") == node
 
 
-def _uses(spec: Object, plural: str, name: str) -> bool:
-    """Whether a pod's spec refers to the named ConfigMap, Secret, ServiceAccount or PersistentVolumeClaim."""
+def _uses(pod: Object, plural: str, name: str) -> bool:
+    """Whether a pod refers to the named ConfigMap, Secret, ServiceAccount or PersistentVolumeClaim."""
+    spec = pod["spec"]
     if plural == "serviceaccounts":
         return bool(spec.get("serviceAccountName", "default") == name)
     if plural == "persistentvolumeclaims":
-        return any((each.get("persistentVolumeClaim") or {}).get("claimName") == name for each in spec.get("volumes") or ())
+        ephemeral = {f"{pod['metadata']['name']}-{each['name']}" for each in spec.get("volumes") or () if each.get("ephemeral")}
+        claimed = ((each.get("persistentVolumeClaim") or {}).get("claimName") for each in spec.get("volumes") or ())
+        return name in ephemeral or name in claimed
     short, source, label = (
         ("configMap", "configMapRef", "configMapKeyRef") if plural == "configmaps" else ("secret", "secretRef", "secretKeyRef")
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pinnace.cloud.standalone.ages import age, duration, seconds_of
+from pinnace.cloud.standalone.defaults import is_default_class
 
 NONE = "<none>"
 UNSET = "<unset>"
@@ -194,6 +195,17 @@ def claim(obj: Object, now: float) -> list[Any]:
     return [phase, spec.get("volumeName", ""), capacity, modes, *classes, _created(obj, now), spec.get("volumeMode") or UNSET]
 
 
+def storage_class(obj: Object, now: float) -> list[Any]:
+    shown = [obj.get("provisioner", ""), obj.get("reclaimPolicy") or "Delete", obj.get("volumeBindingMode") or "Immediate"]
+    return [*shown, bool(obj.get("allowVolumeExpansion")), _created(obj, now)]
+
+
+def name(table: str, obj: Object) -> str:
+    """The cell of the name."""
+    is_default = table == "storageclasses.storage.k8s.io" and is_default_class(obj)
+    return str(obj["metadata"].get("name", "")) + (" (default)" if is_default else "")
+
+
 def event(obj: Object, now: float) -> list[Any]:
     """Of either API: core v1 or events.k8s.io/v1."""
     about = obj.get("involvedObject") or obj.get("regarding") or {}
@@ -312,5 +324,6 @@ BY_TABLE: Mapping[str, Callable[[Object, float], list[Any]]] = {
     "secrets": secret,
     "serviceaccounts": service_account,
     "services": service,
+    "storageclasses.storage.k8s.io": storage_class,
 }
 """Table → its cells after the name, in the order of printing.COLUMNS. Events, which do not begin with a name, are `event`."""

@@ -19,6 +19,9 @@ _NODE_INFO = (
 )  # fmt: skip
 _GIVEN_UP_AFTER = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _TOLERATION_SECONDS = 300
+CLAIM_PROTECTION = "kubernetes.io/pvc-protection"
+VOLUME_PROTECTION = "kubernetes.io/pv-protection"
+_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 
 
@@ -98,6 +101,8 @@ def _volume(volume: Object) -> None:
             _set(volume[source], defaultMode=DEFAULT_MODE)
     if isinstance(volume.get("hostPath"), dict):
         volume["hostPath"].setdefault("type", "")
+    if isinstance((volume.get("ephemeral") or {}).get("volumeClaimTemplate"), dict):
+        _set(_map(volume["ephemeral"]["volumeClaimTemplate"], "spec"), volumeMode="Filesystem")
     projections = _every(volume.get("projected") or {}, "sources")
     for part in (volume.get("downwardAPI"), *projections):
         inner = (part or {}).get("downwardAPI") or part or {}
@@ -242,6 +247,12 @@ def _node(obj: Object, old: Object | None) -> None:
         status["allocatable"] = dict(status["capacity"])
 
 
+def _protected(obj: Object, finalizer: str) -> None:
+    """With a finalizer from the start."""
+    held = obj["metadata"].get("finalizers") or []
+    obj["metadata"]["finalizers"] = held if finalizer in held else [*held, finalizer]
+
+
 def _volume_object(obj: Object, old: Object | None) -> None:
     spec = _map(obj, "spec")
     _set(spec, persistentVolumeReclaimPolicy="Retain", volumeMode="Filesystem")
@@ -249,12 +260,23 @@ def _volume_object(obj: Object, old: Object | None) -> None:
         spec["hostPath"].setdefault("type", "")
     if old is None:
         _set(_map(obj, "status"), phase="Pending")
+        _protected(obj, VOLUME_PROTECTION)
 
 
 def _claim(obj: Object, old: Object | None) -> None:
     _set(_map(obj, "spec"), volumeMode="Filesystem")
     if old is None:
         obj["status"] = {"phase": "Pending"}
+        _protected(obj, CLAIM_PROTECTION)
+
+
+def _storage_class(obj: Object, old: Object | None) -> None:
+    _set(obj, reclaimPolicy="Delete", volumeBindingMode="Immediate")
+
+
+def is_default_class(storage_class: Mapping[str, Any]) -> bool:
+    """Whether a storage class is marked as that of claims which name none."""
+    return (storage_class["metadata"].get("annotations") or {}).get(_DEFAULT_CLASS) == "true"
 
 
 def _event(obj: Object, old: Object | None) -> None:
@@ -284,4 +306,5 @@ _BY_TABLE: Mapping[str, Callable[[Object, Object | None], None]] = {
     "replicasets.apps": _replica_set,
     "secrets": _secret,
     "services": _service,
+    "storageclasses.storage.k8s.io": _storage_class,
 }

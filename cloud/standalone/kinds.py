@@ -144,4 +144,5 @@ BUILT_IN: tuple[Kind, ...] = (
     Kind("events.k8s.io", "v1", "events", "Event", short_names=("ev",), storage="events"),
     Kind("metrics.k8s.io", "v1beta1", "nodes", "NodeMetrics", namespaced=False, verbs=("get", "list"), is_measured=True),
     Kind("metrics.k8s.io", "v1beta1", "pods", "PodMetrics", verbs=("get", "list"), is_measured=True),
+    Kind("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False, short_names=("sc",)),
 )

@@ -31,6 +31,7 @@ COLUMNS: Mapping[str, str] = {
     "secrets": "Type Data Age",
     "serviceaccounts": "Age",
     "services": "Type Cluster-IP External-IP Port(s) Age Selector*",
+    "storageclasses.storage.k8s.io": "Provisioner ReclaimPolicy VolumeBindingMode AllowVolumeExpansion Age",
 }
 """Table → its columns after Name: `_` is a space, `*` marks those of -o wide, `:` begins a type other than string."""
 
@@ -73,7 +74,7 @@ def cells(kind: Kind, obj: dict[str, Any], now: float) -> list[Any]:
         return built_in.event(obj, now)
     make = built_in.BY_TABLE.get(kind.table)
     rest = make(obj, now) if make is not None else [age(obj["metadata"].get("creationTimestamp"), now)]
-    return [obj["metadata"].get("name", ""), *rest]
+    return [built_in.name(kind.table, obj), *rest]
 
 
 def _custom(obj: dict[str, Any], column: Mapping[str, Any], now: float) -> Any:

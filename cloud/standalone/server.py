@@ -15,10 +15,12 @@ from pathlib import Path
 from pinnace.cloud.standalone.access import ADMINS, Access
 from pinnace.cloud.standalone.admission import KindRules
 from pinnace.cloud.standalone.api import Api
+from pinnace.cloud.standalone.controllers.binder import Binder
 from pinnace.cloud.standalone.controllers.bootstrap import bootstrap
 from pinnace.cloud.standalone.controllers.daemonsets import DaemonSets
 from pinnace.cloud.standalone.controllers.deployments import Deployments
 from pinnace.cloud.standalone.controllers.endpoints import Endpoints
+from pinnace.cloud.standalone.controllers.ephemerals import Ephemerals
 from pinnace.cloud.standalone.controllers.evictions import Evictions
 from pinnace.cloud.standalone.controllers.expiry import Expiry
 from pinnace.cloud.standalone.controllers.garbage import Garbage
@@ -171,6 +173,8 @@ async def serving(settings: ServerSettings) -> AsyncIterator[Running]:
             "replicasets": ReplicaSets(objects, deletion).run,
             "daemonsets": DaemonSets(objects, deletion).run,
             "endpoints": Endpoints(objects, deletion).run,
+            "ephemerals": Ephemerals(objects, deletion).run,
+            "binder": Binder(objects, deletion).run,
         }
         tasks = [asyncio.create_task(supervise(name, run, Backoff(0.1, 5.0)), name=f"api-{name}") for name, run in services.items()]
         stack.push_async_callback(_cancelled, tasks)

@@ -269,6 +269,20 @@ def _claim(obj: Object, old: Object | None) -> Iterator[Cause]:
         yield forbidden("spec", why)
 
 
+def _storage_class(obj: Object, old: Object | None) -> Iterator[Cause]:
+    if not obj.get("provisioner"):
+        yield required("provisioner")
+    for field, allowed in (("reclaimPolicy", ("Delete", "Retain")), ("volumeBindingMode", ("Immediate", "WaitForFirstConsumer"))):
+        if obj.get(field) not in allowed:
+            yield unsupported(field, obj.get(field), *allowed)
+    if old is not None:
+        for field in ("parameters", "provisioner", "reclaimPolicy"):
+            if (obj.get(field) or None) != (old.get(field) or None):
+                yield forbidden(field, f"updates to {field} are forbidden.")
+        if obj.get("volumeBindingMode") != old.get("volumeBindingMode"):
+            yield immutable("volumeBindingMode", obj.get("volumeBindingMode"))
+
+
 def _endpoint_slice(obj: Object, old: Object | None) -> Iterator[Cause]:
     kinds = ("FQDN", "IPv4", "IPv6")
     if not obj.get("addressType"):
@@ -293,4 +307,5 @@ _BY_TABLE: Mapping[str, Callable[[Object, Object | None], Iterator[Cause]]] = {
     "replicasets.apps": _workload,
     "secrets": _secret,
     "services": _service,
+    "storageclasses.storage.k8s.io": _storage_class,
 }

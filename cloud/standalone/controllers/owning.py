@@ -57,28 +57,30 @@ class Owning:
         """The objects of a kind that belong to an owner, after adopting and releasing."""
         found: Claim = claim(owner, self.candidates(owner, kind))
         for obj in found.release:
-            await self._change(kind, obj, lambda each: _without_owner(each, owner["metadata"]["uid"]))
-        adopted = [await self._change(kind, obj, lambda each: _with_owner(each, reference_to(owner, owner_kind))) for obj in found.adopt]
+            await self.change(kind, obj, lambda each: _without_owner(each, owner["metadata"]["uid"]))
+        adopted = [await self.change(kind, obj, lambda each: _with_owner(each, reference_to(owner, owner_kind))) for obj in found.adopt]
         return [*found.own, *(each for each in adopted if each is not None)]
 
-    async def _change(self, kind: Kind, obj: Object, make: Callable[[Object], Object]) -> Object | None:
+    async def change(self, kind: Kind, obj: Object, make: Callable[[Object], Object]) -> Object | None:
+        """Change an object; None when it is gone, or another one of its name is there. Raises ApiError."""
         metadata = obj["metadata"]
 
         def same(each: Object) -> Object:
             return make(each) if each["metadata"]["uid"] == metadata["uid"] else each
 
         try:
-            return (await self.objects.change(kind, metadata["name"], metadata["namespace"], same)).obj
+            obj = (await self.objects.change(kind, metadata["name"], metadata.get("namespace", ""), same)).obj
         except ApiError as error:
             if error.code != 404:
                 raise
             return None
+        return obj if obj["metadata"]["uid"] == metadata["uid"] else None
 
     async def status(self, kind: Kind, obj: Object, status: Object) -> None:
         """Write an object's status."""
         metadata = obj["metadata"]
         await self.objects.change(
-            kind, metadata["name"], metadata["namespace"], lambda old: {**old, "status": status}, subresource="status"
+            kind, metadata["name"], metadata.get("namespace", ""), lambda old: {**old, "status": status}, subresource="status"
         )  # fmt: skip
 
     async def delete(self, kind: Kind, obj: Object, options: DeleteOptions | None = None) -> bool:

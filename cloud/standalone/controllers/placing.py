@@ -102,6 +102,10 @@ class Cluster:
         was, pods[key] = pods.get(key), now
         return was is not None and was != now
 
+    def labels(self, node: str) -> dict[str, str]:
+        """Of a node that is there."""
+        return dict(self._places[node].labels)
+
     def has(self, key: Key) -> bool:
         """Whether a pod is known to be on a node."""
         return key in self._where

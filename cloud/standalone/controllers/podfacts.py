@@ -67,6 +67,25 @@ def available_in(pod: Object, min_ready_seconds: int, now: float) -> float | Non
     return max(0.0, since + min_ready_seconds - now) if min_ready_seconds and since else 0.0
 
 
+def ephemeral_claim(pod: Object, volume: Object) -> str:
+    """The name of the claim behind a generic ephemeral volume, "" for another volume."""
+    return f"{pod['metadata']['name']}-{volume['name']}" if volume.get("ephemeral") else ""
+
+
+def claim_names(pod: Object) -> set[str]:
+    """The claims behind a pod's volumes."""
+    named = ((volume, (volume.get("persistentVolumeClaim") or {}).get("claimName")) for volume in pod["spec"].get("volumes") or ())
+    return {name or ephemeral_claim(pod, volume) for volume, name in named} - {""}
+
+
+def not_made_for(pod: Object, claim: Object) -> str:
+    """What is said of a claim that has an ephemeral volume's name and is not of its pod, "" when it is."""
+    reference, where = controller_of(claim), claim["metadata"]["namespace"]
+    if reference is not None and reference.get("uid") == pod["metadata"]["uid"]:
+        return ""
+    return f"PVC {where}/{claim['metadata']['name']} was not created for pod {where}/{pod['metadata']['name']} (pod is not owner)"
+
+
 def controller_of(obj: Object) -> Object | None:
     """The owner reference of the controller that manages an object."""
     return next((each for each in obj["metadata"].get("ownerReferences") or () if each.get("controller")), None)

@@ -9,20 +9,20 @@ from collections.abc import Callable
 from typing import Final
 
 from pinnace.cloud.standalone.controllers.owning import Owning
-from pinnace.cloud.standalone.controllers.placing import REQUIRED, Cluster, Key
+from pinnace.cloud.standalone.controllers.placing import Cluster, Key
 from pinnace.cloud.standalone.controllers.podfacts import condition, has_ended, is_ending
+from pinnace.cloud.standalone.controllers.podvolumes import PodVolumes
 from pinnace.cloud.standalone.deletion import Deletion
 from pinnace.cloud.standalone.objects import Objects, now_text
 from pinnace.cloud.standalone.state import Change, Item, Object, Table
 from pinnace.cloud.standalone.status import ApiError, conflict
-from pinnace.core.base.contract import scheduling
 
 logger = logging.getLogger(__name__)
 
 NAME: Final = "default-scheduler"
 RETRY_SECONDS: Final = 5.0
 """Until a pod is looked at again whose look failed: no change need follow a failure."""
-_CLAIM_TABLES: Final = frozenset({"persistentvolumeclaims", "persistentvolumes"})
+_CLAIM_TABLES: Final = frozenset({"persistentvolumeclaims", "persistentvolumes", "storageclasses.storage.k8s.io"})
 
 
 class Scheduler:
@@ -40,6 +40,7 @@ class Scheduler:
         self._own = Owning(objects, deletion, NAME, wall=wall)
         self._retry_seconds = retry_seconds
         self._pods = self._own.kind("pods")
+        self._volumes = PodVolumes(self._own)
         self._cluster = Cluster()
         self._due: dict[Key, tuple[int, str]] = {}
         self._unfit: dict[Key, None] = {}
@@ -128,13 +129,16 @@ class Scheduler:
         if pod is None or pod["spec"].get("nodeName"):
             return
         try:
-            why, holds = self._volumes(pod)
-            choice = self._cluster.choose(pod, holds=holds)
-            if choice.node and not why:
-                await self._bind(pod, choice.node)
-            else:
+            wanted = self._volumes.wanted(pod)
+            choice = self._cluster.choose(pod, holds=wanted.holds)
+            if not choice.node or wanted.why:
                 self._unfit[key] = None
-                await self._refuse(pod, why or choice.message)
+                await self._refuse(pod, wanted.why or choice.message)
+            elif picks := wanted.picks(self._cluster.labels(choice.node)):
+                self._unfit[key] = None  # until its claims are bound
+                await self._volumes.take(picks)
+            else:
+                await self._bind(pod, choice.node)
         except ApiError as error:
             if error.code not in {404, 409}:
                 self._later(key)
@@ -168,32 +172,6 @@ class Scheduler:
             lambda old: old if old["spec"].get("nodeName") else _scheduled(old, says, now_text(self._own.wall())), subresource="status",
         )  # fmt: skip
         await self._own.say(pod, "FailedScheduling", message, is_warning=True)
-
-    def _volumes(self, pod: Object) -> tuple[str, Callable[[Object], str]]:
-        """Why the pod's claims keep it from every node, and from a node with given labels."""
-        affinities = []
-        for volume in pod["spec"].get("volumes") or ():
-            name = (volume.get("persistentVolumeClaim") or {}).get("claimName")
-            if volume.get("ephemeral"):
-                name = f"{pod['metadata']['name']}-{volume['name']}"
-            if not name:
-                continue
-            claim = self._own.find(self._own.kind("persistentvolumeclaims"), name, pod["metadata"]["namespace"])
-            if claim is None:
-                return f'persistentvolumeclaim "{name}" not found', lambda _: ""
-            bound = self._own.find(self._own.kind("persistentvolumes"), (claim.get("spec") or {}).get("volumeName") or "")
-            if bound is None:
-                return "pod has unbound immediate PersistentVolumeClaims", lambda _: ""
-            affinities.append(((bound.get("spec") or {}).get("nodeAffinity") or {}).get("required"))
-
-        def holds(labels: Object) -> str:
-            for required in affinities:
-                spec = {"affinity": {"nodeAffinity": {REQUIRED: required}}}
-                if required and not scheduling.selects_node(spec, labels, labels.get("kubernetes.io/hostname", "")):
-                    return "node(s) had volume node affinity conflict"
-            return ""
-
-        return "", holds
 
 
 def _asks_else(before: Item, after: Item) -> bool:

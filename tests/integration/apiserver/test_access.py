@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-POD = {"containers": [{"name": "c", "image": "i"}], "volumes": [{"name": "v", "configMap": {"name": "mine"}}]}
+POD: dict[str, Any] = {"containers": [{"name": "c", "image": "i"}], "volumes": [{"name": "v", "configMap": {"name": "mine"}}]}
 
 
 async def test_nobody_reads_only_what_is_open(server: Any, connect: Any) -> None:
@@ -61,12 +61,14 @@ async def test_token_requests_are_checked(client: Any, ns: str) -> None:
     assert (await client.ask("POST", f"{base}/robot/token", bound))[0] == 404
 
 
-async def test_a_node_reaches_its_own_objects(server: Any, connect: Any, client: Any, ns: str) -> None:
+async def test_a_node_reaches_its_own_objects(server: Any, connect: Any, client: Any, ns: str, eventually: Any) -> None:
     base = f"/api/v1/namespaces/{ns}"
     for name in ("mine", "other"):
         await client.create(f"{base}/configmaps", {"metadata": {"name": name}})
+    asked = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1"}}, "storageClassName": "none"}
+    volumes = [*POD["volumes"], {"name": "own", "ephemeral": {"volumeClaimTemplate": {"spec": asked}}}]
     for pod, node in (("here", "n1"), ("there", "n2")):
-        await client.create(f"{base}/pods", {"metadata": {"name": pod}, "spec": {**POD, "nodeName": node}})
+        await client.create(f"{base}/pods", {"metadata": {"name": pod}, "spec": {**POD, "nodeName": node, "volumes": volumes}})
     async with connect(server, server.folder / "n1.kubeconfig") as node:
         assert (await node.ask("POST", "/api/v1/nodes", {"metadata": {"name": "n1"}}))[0] == 201
         assert (await node.ask("POST", "/api/v1/nodes", {"metadata": {"name": "n2"}}))[0] == 403
@@ -77,6 +79,8 @@ async def test_a_node_reaches_its_own_objects(server: Any, connect: Any, client:
         assert (await node.ask("GET", f"{base}/configmaps/mine"))[0] == 200
         assert (await node.ask("GET", f"{base}/configmaps/other"))[0] == 403
         assert (await node.ask("GET", f"{base}/configmaps"))[0] == 403
+        await eventually(lambda: node.ask("GET", f"{base}/persistentvolumeclaims/here-own"), lambda answer: answer[0] == 200)
+        assert (await node.ask("GET", f"{base}/persistentvolumeclaims/there-own"))[0] == 403
         assert (await node.ask("GET", "/api/v1/pods"))[0] == 403
         _, pods = await node.ask("GET", "/api/v1/pods?fieldSelector=spec.nodeName%3Dn1")
         assert [item["metadata"]["name"] for item in pods["items"]] == ["here"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,15 +42,26 @@ class Parts:
         return await self.objects.create(self.kind(plural, group), {"metadata": {"name": name}, **rest}, namespace)
 
 
-@pytest.fixture
-async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
-    store = Store(tmp_path)
+def wired(folder: Path) -> Parts:
+    """Over what is in the folder."""
+    store = Store(folder)
     state = State(store)
     registry = Registry()
     views = Views(NoConversion())
     objects = Objects(state, registry, views, KindRules())
-    made = Parts(store, state, registry, objects, Deletion(objects, Reading(state, views)))
+    return Parts(store, state, registry, objects, Deletion(objects, Reading(state, views)))
+
+
+@pytest.fixture
+async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
+    made = wired(tmp_path)
     for name in ("default", "kube-node-lease"):
         await made.make("namespaces", name)
     yield made
-    store.close()
+    made.store.close()
+
+
+@pytest.fixture
+def wire() -> Callable[[Path], Parts]:
+    """For tests that open a folder more than once; they close the store."""
+    return wired

@@ -194,6 +194,9 @@ def test_defaults_of_other_kinds() -> None:
     defaults.apply(kind("nodes"), node)
     assert node["status"]["daemonEndpoints"] == {"kubeletEndpoint": {"Port": 0}}
     assert len(node["status"]["nodeInfo"]) == 10, "the Python client insists on all of them"
+    claim: dict[str, Any] = {"metadata": {"name": "c", "finalizers": ["a/b"]}, "spec": {}}
+    defaults.apply(kind("persistentvolumeclaims"), claim)
+    assert (claim["metadata"]["finalizers"], claim["status"]) == (["a/b", "kubernetes.io/pvc-protection"], {"phase": "Pending"})
 
 
 def test_names_labels_and_owners() -> None:
@@ -291,6 +294,9 @@ def test_what_may_change_in_a_pod() -> None:
          "spec", "Required value: must specify a volume type"),
         ("persistentvolumeclaims", "", {"metadata": {"name": "v"}, "spec": {}}, "spec.accessModes",
          "Required value: at least 1 access mode is required"),
+        ("storageclasses", "storage.k8s.io", {"metadata": {"name": "s"}}, "provisioner", "Required value"),
+        ("storageclasses", "storage.k8s.io", {"metadata": {"name": "s"}, "provisioner": "p", "reclaimPolicy": "Recycle"}, "reclaimPolicy",
+         'Unsupported value: "Recycle": supported values: "Delete", "Retain"'),
     ],
 )  # fmt: skip
 def test_other_kinds_that_are_refused(plural: str, group: str, obj: dict[str, Any], field: str, message: str) -> None:
@@ -303,6 +309,13 @@ def test_what_may_not_change() -> None:
     assert refusals("configmaps", {"metadata": {"name": "c"}, "data": {"a": "2"}}, config) == {"immutable": why, "data": why}
     old = {"metadata": {"name": "s"}, "type": "Opaque"}
     assert refusals("secrets", {**old, "type": "x"}, old) == {"type": 'Invalid value: "x": field is immutable'}
+    storage_class = {"metadata": {"name": "s"}, "provisioner": "p"}
+    defaults.apply(kind("storageclasses", "storage.k8s.io"), storage_class)
+    changed = {**storage_class, "provisioner": "q", "volumeBindingMode": "WaitForFirstConsumer", "allowVolumeExpansion": True}
+    assert refusals("storageclasses", changed, storage_class, "storage.k8s.io") == {
+        "provisioner": "Forbidden: updates to provisioner are forbidden.",
+        "volumeBindingMode": 'Invalid value: "WaitForFirstConsumer": field is immutable',
+    }
     before = workload()
     defaults.apply(kind("deployments", "apps"), before)
     after = workload(selector={"matchLabels": {"a": "other"}})

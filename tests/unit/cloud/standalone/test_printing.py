@@ -170,6 +170,11 @@ def test_storage() -> None:
     }
     row = cells("persistentvolumes", volume)
     assert (row["Capacity"], row["Access Modes"], row["Claim"], row["VolumeAttributesClass"]) == ("1Gi", "RWO,ROX", "n/c", "<unset>")
+    marked = {"annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}
+    assert cells("storageclasses", {"metadata": marked, "provisioner": "p", "allowVolumeExpansion": True}, "storage.k8s.io") == {
+        "Name": "x (default)", "Provisioner": "p", "ReclaimPolicy": "Delete", "VolumeBindingMode": "Immediate",
+        "AllowVolumeExpansion": True, "Age": "60s",
+    }  # fmt: skip
 
 
 def test_custom_columns() -> None:
