@@ -107,7 +107,7 @@ CERTIFICATE = certificates.CertificateFacts(
     ("change", "level", "word"),
     [
         ({}, Level.OK, "265 days"),
-        ({"not_after": NOW - 1}, Level.ERROR, "expired"),
+        ({"not_after": NOW - 1}, Level.ERROR, "this clock says 2"),
         ({"not_after": NOW + 3 * DAY}, Level.WARNING, "in 3 days"),
         ({"not_before": NOW + DAY}, Level.ERROR, "the clock is behind"),
         ({"common_name": "system:node:other"}, Level.ERROR, "is for system:node:other"),
