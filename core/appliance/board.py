@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import socket
 import subprocess
@@ -20,9 +21,15 @@ logger = logging.getLogger(__name__)
 
 YAML: Final = "pinnace.yaml"
 REPORT: Final = "pinnace-report.txt"
+_FLOOR: Final = "var/lib/systemd/timesync/clock"
+_SYNCHRONISED: Final = "run/systemd/timesync/synchronized"
+_EPOCH: Final = "usr/lib/clock-epoch"
+"""Times of files that systemd-timesyncd(8) and the image keep."""
 _SYSTEMCTL_SECONDS: Final = 60.0
 _CLOCK_SECONDS: Final = 1.0
 """What the cloud's clock, told in whole seconds on a slow way, may be ahead."""
+_AHEAD_SECONDS: Final = 3600.0
+"""What ours may be ahead of the cloud's: less makes no certificate expire."""
 
 
 class Board:
@@ -111,19 +118,31 @@ class Board:
                 os.sync()
                 _run("mount", "-o", "remount,ro", str(self._boot))
 
-    def advance_clock(self, wall: float) -> None:
-        """A clock that stands before `wall` is set to it, never back, and that is written down as the next start's floor."""
-        if time.time() >= wall - _CLOCK_SECONDS:
+    def set_clock(self, wall: float) -> None:
+        """A clock that stands before `wall`, what the cloud's says, is set to it, and that is written down as the next start's floor. So
+        is one that is far ahead, unless a time server has set it: never to before the image was made, which no clock can say."""
+        now = time.time()
+        is_behind = now < wall - _CLOCK_SECONDS
+        is_ahead = now > wall + _AHEAD_SECONDS and wall > self._made and not (self._root / _SYNCHRONISED).exists()
+        if not is_behind and not is_ahead:
             return
         time.clock_settime(time.CLOCK_REALTIME, wall)
         logger.warning(
-            "board.clock.set to=%s: the board's clock had lost the time, this is the cloud's",
-            time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall)),
+            "board.clock.set from=%s to=%s: the board's clock had lost the time, this is the cloud's",
+            *(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(each)) for each in (now, wall)),
         )
-        floor = self._root / "var/lib/systemd/timesync/clock"
+        floor = self._root / _FLOOR
         with contextlib.suppress(OSError):
             floor.parent.mkdir(parents=True, exist_ok=True)
             floor.touch()
+
+    @property
+    def _made(self) -> float:
+        """When the image was; for ever away where that is not told."""
+        try:
+            return (self._root / _EPOCH).stat().st_mtime
+        except OSError:
+            return math.inf
 
     def systemctl(self, *arguments: str) -> None:
         """What fails here is in systemd's own log."""

@@ -128,7 +128,10 @@ def _its_time(facts: CertificateFacts, anew: str) -> Finding:
         since = time.strftime("%Y-%m-%d %H:%M", time.gmtime(facts.not_before))
         return Finding("certificate", Level.ERROR, f"it is valid only from {since} UTC on: the clock is behind", "timedatectl set-ntp true")
     if facts.now >= facts.not_after:
-        return Finding("certificate", Level.ERROR, f"it has expired on {until}: the cloud refuses it", anew)
+        today = time.strftime("%Y-%m-%d", time.gmtime(facts.now))
+        ahead = f"date -us 'YYYY-MM-DD HH:MM' && touch /var/lib/systemd/timesync/clock  # if it is not {today} today: the clock is ahead"
+        text = f"it has expired on {until}, and this clock says {today}: the cloud refuses it"
+        return Finding("certificate", Level.ERROR, text, f"{ahead}\n{anew}")
     days = (facts.not_after - facts.now) / 86_400
     if facts.not_after - facts.now < (facts.not_after - facts.not_before) * _LATE_PART:
         text = f"it expires on {until}, in {days:.0f} days, and was not renewed: was the node away from its cloud for long?"

@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import random
+from time import gmtime, strftime
 from typing import Final, NamedTuple
 
 from pinnace.core.base.aio.clock import Clock, LoopClock
@@ -28,6 +29,8 @@ from pinnace.core.hub.settings import EdgeHubSettings
 logger = logging.getLogger(__name__)
 
 _NEW: Final = ".new"
+_NO_CHECK_TIME: Final = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME (OpenSSL, x509_vfy.h)."""
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+SHA"
 RENEWAL: Final = (0.7, 0.9)
 """Between which parts of its life a certificate is renewed."""
@@ -137,11 +140,13 @@ class Certificates:
         return answer.status == 200
 
     async def time(self) -> float:
-        """What the cloud's clock says, in Unix seconds: for a machine whose own has lost the time, and so cannot judge
-        certificates. Its word is taken as a time server's is. 0 when it says nothing. Raises as `context`."""
+        """What the cloud's clock says, in Unix seconds: for a machine whose own has lost the time. It is the cloud that says so: its
+        certificate is judged in all but its time. 0 when it says nothing. Raises as `context`."""
         from email.utils import parsedate_to_datetime
 
-        answer = await self._answered_authority(parse_token(self._settings.token))
+        context = _trusting(await self._authority(parse_token(self._settings.token)))
+        context.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
+        answer = await get(self._settings.bootstrap, "/ca.crt", context)
         try:
             return parsedate_to_datetime(answer.date).timestamp()
         except (TypeError, ValueError):
@@ -157,15 +162,12 @@ class Certificates:
 
     async def _authority(self, token: JoinToken) -> bytes:
         """The cloud's CA certificate as PEM, when it is the token's."""
-        return pem((await self._answered_authority(token)).body)
-
-    async def _answered_authority(self, token: JoinToken) -> Answer:
         server = self._settings.bootstrap
         answer = await get(server, "/ca.crt", _blind())
         if answer.status != 200:
             raise LinkError(f"https://{server}/ca.crt answered {answer.status}: {answer.text}")
         check_authority(answer.body, token)
-        return answer
+        return pem(answer.body)
 
     async def _fetch(self, context: ssl.SSLContext, request: bytes, headers: Mapping[str, str]) -> tuple[bytes, Facts]:
         """The new certificate as PEM, and what it says."""
@@ -195,7 +197,8 @@ class Certificates:
         if facts.common_name != NODE_COMMON_NAME + self._node:
             return f"{settings.tls_cert_file} is for {facts.common_name}, not for node {self._node}"
         if facts.not_after <= self._clock.wall():
-            return f"{settings.tls_cert_file} has expired"
+            today = strftime("%Y-%m-%d", gmtime(self._clock.wall()))
+            return f"{settings.tls_cert_file} has expired, or this machine's clock is ahead (it says {today})"
         try:
             await asyncio.to_thread(self._load)
         except ConfigError as error:

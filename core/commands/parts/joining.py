@@ -77,7 +77,7 @@ class Joining:
             flags.append("--force")
         args = parser.parse_args(flags)
         args.token = self._wishes.token
-        join.join(args, machine=self._machine, set_clock=board.advance_clock)
+        join.join(args, machine=self._machine, set_clock=board.set_clock)
 
     def _sentence(self, error: PinnaceError) -> str:
         """The same for the same error: what differs is written to the card each time."""

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import datetime
 import http
 import os
 import shutil
+import ssl
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fakes.clock import FakeClock
 from rig.hub import Cloud, Edge, edge_settings
 from rig.processes import free_port, pinnace
 from rig.waiting import until
 
 from pinnace.cloud.hub import tokens
 from pinnace.cloud.hub.bootstrap import may_take_name
+from pinnace.cloud.hub.pki import Authority
 from pinnace.cloud.kube.resources import NODES
 from pinnace.cloud.ports import Resource
 from pinnace.core.appliance.wishes import LIMIT
 from pinnace.core.base.contract.keys import NodeName
 from pinnace.core.base.errors import LinkError, RefusedError
-from pinnace.core.hub.certificates import Certificates
+from pinnace.core.hub.certificates import Certificates, pem
 
 FIRST, SECOND = "1" * 32, "2" * 32
 
@@ -83,6 +89,45 @@ async def test_renewing_asks_no_machine(cloud: Cloud, tmp_path: Path) -> None:
 
 async def test_the_clouds_clock(cloud: Cloud, tmp_path: Path) -> None:
     assert abs(await Certificates(edge_settings(cloud, tmp_path), NodeName("edge-1")).time() - time.time()) < 60
+
+
+async def test_the_clouds_clock_is_told_whatever_ours_says_of_its_certificate(tmp_path: Path) -> None:
+    ahead = Cloud(clock=FakeClock(wall=time.time() + 400 * 86_400))
+    await ahead.start()
+    try:
+        told = Certificates(edge_settings(ahead, tmp_path), NodeName("edge-1"))
+        assert await told.time() > 0
+        with pytest.raises(RefusedError, match="not yet valid"):
+            await told.is_name_taken()
+    finally:
+        await ahead.stop()
+
+
+async def test_only_the_cloud_tells_the_clouds_clock(cloud: Cloud, tmp_path: Path) -> None:
+    """Whoever is in between has its certificate, and not its key."""
+    now = datetime.datetime.now(datetime.UTC)
+    pair = Authority.new(now).issue_server(["127.0.0.1"], now)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    both = tmp_path / "both.pem"
+    both.write_bytes(pem(pair.certificate) + pem(pair.key).replace(b" CERTIFICATE", b" EC PRIVATE KEY"))
+    context.load_cert_chain(both)
+    asked = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            asked += 1
+            writer.write(b"HTTP/1.0 200 OK\r\nDate: Sat, 01 Jan 2050 00:00:00 GMT\r\n\r\n" + cloud.vault.authority.pair.certificate)
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", ssl=context) as between:
+        port = between.sockets[0].getsockname()[1]
+        settings = replace(edge_settings(cloud, tmp_path), http_server=f"https://127.0.0.1:{port}")
+        with pytest.raises(RefusedError, match="was the cloud set up anew"):
+            await Certificates(settings, NodeName("edge-1")).time()
+        assert asked == 1, "for the authority's certificate, which the token knows"
 
 
 async def test_a_second_machine_cannot_connect_under_a_name_that_is_connected(cloud: Cloud, tmp_path: Path) -> None:
