@@ -17,7 +17,6 @@ from websockets.exceptions import InvalidState
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
-from websockets.typing import Subprotocol
 
 from pinnace.core.base.tunnel import heads
 from pinnace.core.base.tunnel.duplex import Duplex
@@ -42,39 +41,36 @@ CHANNEL_PROTOCOLS: Final = (
 class WebSocket:
     """One open WebSocket. A `Duplex` of whole messages: what is written is one binary message."""
 
-    def __init__(self, protocol: ServerProtocol, duplex: Duplex) -> None:
+    def __init__(self, protocol: ServerProtocol, duplex: Duplex, subprotocol: str) -> None:
         self._protocol = protocol
         self._duplex = duplex
+        self.subprotocol = subprotocol
         self._pieces: list[bytes] = []
         self._messages: deque[bytes] = deque()  # of one read: bounded by what a duplex gives at once
         self.is_over = False
-
-    @property
-    def subprotocol(self) -> str:
-        return self._protocol.subprotocol or ""
 
     @classmethod
     async def accept(cls, exchange: Exchange, subprotocols: tuple[str, ...]) -> WebSocket:
         """Answer the upgrade; the first of `subprotocols` that was offered is chosen. Raises Refusal."""
         offered = exchange.head.all("Sec-WebSocket-Protocol")
-        if offered and not set(offered) & set(subprotocols):
+        chosen = next((each for each in subprotocols if each in offered), "")
+        if offered and not chosen:
             raise Refusal(400, f"none of the subprotocols {', '.join(offered)} is spoken here; known are {', '.join(subprotocols)}")
-
-        def choose(_: ServerProtocol, wanted: Any) -> Subprotocol | None:
-            return next((Subprotocol(each) for each in subprotocols if each in wanted), None)
-
-        protocol = ServerProtocol(select_subprotocol=choose, subprotocols=[Subprotocol(each) for each in subprotocols],
-                                  max_size=MESSAGE_BYTES)  # fmt: skip
-        protocol.receive_data(heads.encode(exchange.head))
+        protocol = ServerProtocol(max_size=MESSAGE_BYTES)
+        # Kubernetes has a subprotocol with a slash, which is no token of HTTP: it is agreed on here
+        others = tuple(pair for pair in exchange.head.headers if pair[0].lower() != "sec-websocket-protocol")
+        protocol.receive_data(heads.encode(heads.Head(exchange.head.first, others)))
         request = next(iter(protocol.events_received()), None)
         if not isinstance(request, Request):
             raise Refusal(400, f"no WebSocket upgrade: {protocol.handshake_exc or 'the request cannot be read'}")
         response = protocol.accept(request)
+        if chosen:
+            response.headers["Sec-WebSocket-Protocol"] = chosen
         protocol.send_response(response)
         if response.status_code != 101:
             raise Refusal(response.status_code, bytes(response.body or b"").decode(errors="replace").strip())
         duplex = await exchange.switched(b"".join(protocol.data_to_send()))
-        return cls(protocol, duplex)
+        return cls(protocol, duplex, chosen)
 
     async def read(self) -> bytes:
         """The next whole message that is not empty; b"" at the end."""

@@ -49,6 +49,7 @@ class Channel:
         self._consumed = 0
         self._room = WINDOW
         self._changed = asyncio.Event()
+        self._writing = asyncio.Lock()
         self.has_ended = False
         """The other end, or the tunnel, is gone."""
         self.is_closed = False
@@ -69,6 +70,10 @@ class Channel:
         return data
 
     async def write(self, data: bytes) -> None:
+        async with self._writing:  # what several write at once, each a frame of the protocol above, stays whole
+            await self._write(data)
+
+    async def _write(self, data: bytes) -> None:
         at = 0
         while at < len(data):
             if self.has_ended or self.is_closed:

@@ -151,8 +151,9 @@ class SpdySession:
         self.settle(found)
 
     async def _flush(self) -> None:
+        """A frame that has begun is sent whole, also for a task that is cancelled meanwhile: others' frames follow."""
         if data := self._spdy.data_to_send():
-            await self._duplex.write(data)
+            await asyncio.shield(self._duplex.write(data))
 
     async def refuse(self, stream: SpdyStream) -> None:
         """End a stream at once."""

@@ -109,12 +109,20 @@ async def test_files_are_copied(world: World, tmp_path: Path) -> None:
 async def test_ports_are_forwarded(world: World) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         data = await reader.read()
-        writer.write(b"got %d" % len(data))
+        writer.write(data if data.startswith(b"big") else b"got %d" % len(data))
         writer.close()
+
+    async def asked(port: int, data: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(data)
+        writer.write_eof()
+        said = await reader.read()
+        writer.close()
+        return said
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        process = await world.way.start("port-forward", "pod/web", f":{port}")
+        process = await world.way.start("port-forward", "pod/web", f":{port}", "-v=6")
         assert process.stdout is not None
         try:
             async with asyncio.timeout(30):
@@ -122,14 +130,13 @@ async def test_ports_are_forwarded(world: World) -> None:
                 assert line.startswith("Forwarding from 127.0.0.1:"), line + (await process.stderr.read()).decode()  # type: ignore[union-attr]
                 local = int(line.split(":")[1].split()[0])
                 for size in (1, 1_000_000):
-                    reader, writer = await asyncio.open_connection("127.0.0.1", local)
-                    writer.write(b"x" * size)
-                    writer.write_eof()
-                    assert await reader.read() == b"got %d" % size
-                    writer.close()
+                    assert await asked(local, b"x" * size) == b"got %d" % size
+                big = b"big" + bytes(3_000_000)
+                assert await asyncio.gather(*[asked(local, big) for _ in range(4)]) == [big] * 4
         finally:
             process.kill()
-            await process.wait()
+            _, said = await process.communicate()
+    assert b"fallback" not in said  # whoever speaks WebSocket has it
 
 
 async def test_top(world: World) -> None:

@@ -30,6 +30,7 @@ class Socket:
         self.kinds.add(frame.kind)
         self.sent += len(frame.data) if frame.kind == frames.DATA else 0
         await self._out.put(message)
+        await asyncio.sleep(0)  # as a real one: others have their turn
 
     async def recv(self, decode: bool | None = None) -> bytes:
         message = await self._into.get()
@@ -115,6 +116,17 @@ async def test_a_writer_waits_for_its_own_reader_only() -> None:
         while size < 4 * WINDOW:
             size += len(await slow.read())
         await writing
+
+
+async def test_what_several_write_at_once_stays_whole() -> None:
+    async with ends() as both:
+        mine, theirs = await both.pair(1)
+        writing = asyncio.gather(*[theirs.write(letter * 2 * WINDOW) for letter in (b"a", b"b")])
+        received = b""
+        while len(received) < 4 * WINDOW:
+            received += await mine.read()
+        await writing
+        assert received == b"a" * 2 * WINDOW + b"b" * 2 * WINDOW
 
 
 async def test_a_peer_of_kubeedge_gets_no_kinds_it_does_not_know() -> None:

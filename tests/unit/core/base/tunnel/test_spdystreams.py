@@ -91,3 +91,41 @@ async def test_with_the_connection_every_stream_ends(pair: Pair) -> None:
         await theirs.write(b"to nobody")
     late = await pair.client.open({"streamType": "data"})
     assert await whole(late) == b""
+
+
+class Halting(StreamDuplex):
+    """Sends half of what is written, and the rest when it is released."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        super().__init__(reader, writer)
+        self.released = asyncio.Event()
+        self.released.set()
+        self.has_halted = asyncio.Event()
+
+    async def write(self, data: bytes) -> None:
+        await super().write(data[: len(data) // 2])
+        self.has_halted.set()
+        await self.released.wait()
+        await super().write(data[len(data) // 2 :])
+
+
+async def test_a_writer_who_is_cancelled_cuts_no_frame() -> None:
+    left, right = socket.socketpair()
+    near = Halting(*await asyncio.open_connection(sock=left))
+    pair = Pair(near, StreamDuplex(*await asyncio.open_connection(sock=right)))
+    running = [asyncio.create_task(each.run()) for each in (pair.client, pair.server)]
+    async with asyncio.timeout(20):
+        given_up, _ = await pair.streams()
+        other, far = await pair.streams()
+        near.released.clear()
+        near.has_halted.clear()
+        writing = asyncio.create_task(given_up.write(b"x" * 1000))
+        await near.has_halted.wait()
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        near.released.set()
+        await other.write(b"still")
+        assert await far.read() == b"still"
+    for each in pair.ends:
+        await each.close()
+    await asyncio.gather(*running)
