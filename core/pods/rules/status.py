@@ -12,12 +12,12 @@ from pinnace.core.pods.rules.conditions import OWNED, conditions
 from pinnace.core.pods.rules.observed import Observed
 from pinnace.core.pods.rules.phase import FAILED, RUNNING, TERMINAL, phase
 from pinnace.core.pods.rules.qos import qos_class
-from pinnace.core.pods.rules.statuses import Words, container_statuses
+from pinnace.core.pods.rules.statuses import Words, container_statuses, ephemeral_statuses
 
 DEADLINE: Final = "DeadlineExceeded"
 _OWN_FIELDS: Final = (
     "phase", "reason", "message", "hostIP", "hostIPs", "podIP", "podIPs", "startTime", "qosClass", "initContainerStatuses",
-    "containerStatuses",
+    "containerStatuses", "ephemeralContainerStatuses",
 )  # fmt: skip
 _MERGED: Final = ("podIPs", "hostIPs")
 """Lists that a strategic merge patch merges by `ip`."""
@@ -69,6 +69,8 @@ def pod_status(
     }
     if init:
         status["initContainerStatuses"] = init
+    if ephemeral := ephemeral_statuses(pod):
+        status["ephemeralContainerStatuses"] = ephemeral
     if reason:
         status["reason"] = reason
     if message:

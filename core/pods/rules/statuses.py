@@ -16,6 +16,7 @@ from pinnace.core.pods.rules.backoff import Trouble
 from pinnace.core.pods.rules.observed import Observed, restart_count
 
 LOST_EXIT_CODE: Final = 137
+NO_EPHEMERAL: Final = "ephemeral containers are not supported by this node: use kubectl exec, or kubectl debug with --copy-to"
 LOST: Final = "ContainerStatusUnknown"
 _LOST_ENDED: Final = "The container could not be located when the pod was terminated"
 _LOST_RUNNING: Final = "The container could not be located when the pod was deleted.  The container used to be Running"
@@ -49,6 +50,16 @@ def container_statuses(pod: Pod, seen: Observed, words: Words, *, is_terminal: b
     if is_terminal and any(not _never_began(each) for each in both[1]):
         both[0] = [_ended(each) for each in both[0]]
     return both[0], both[1]
+
+
+def ephemeral_statuses(pod: Pod) -> list[Object]:
+    """Of `kubectl debug`'s containers, which this node does not run: without a word it would wait for ever."""
+    waiting = {"reason": "CreateContainerConfigError", "message": NO_EPHEMERAL}
+    return [
+        {"name": each["name"], "image": str(each.get("image") or ""), "imageID": "", "ready": False, "restartCount": 0,
+         "state": {"waiting": waiting}, "lastState": {}}
+        for each in pod.spec.get("ephemeralContainers") or () if isinstance(each, dict) and each.get("name")
+    ]  # fmt: skip
 
 
 def _status(container: Container, seen: Observed, words: Words, old: Object, waits: str) -> Object:

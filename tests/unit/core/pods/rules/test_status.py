@@ -247,6 +247,19 @@ def test_remembered_is_ours_with_what_others_set() -> None:
     assert remembered({}, api) == api
 
 
+def test_an_ephemeral_container_is_told_that_it_will_not_run() -> None:
+    pod = pod_of([], 1)
+    pod.spec["ephemeralContainers"] = [{"name": "debugger", "image": "busybox"}]
+    status = pod_status(pod, observed([], []), Words("fake"), host_ips=(), now=NOW)
+    told = status["ephemeralContainerStatuses"]
+    assert [(each["name"], each["state"]["waiting"]["reason"]) for each in told] == [("debugger", "CreateContainerConfigError")]
+    assert "not supported by this node" in told[0]["state"]["waiting"]["message"]
+    patch = status_patch("u", {}, status, is_sure=True)
+    assert patch is not None
+    assert patch["status"]["ephemeralContainerStatuses"] == told
+    assert "ephemeralContainerStatuses" not in full()
+
+
 def test_a_refused_pod_has_no_containers() -> None:
     status = refused_status(pod_of([], 1), Ending("OutOfcpu", "too much"), now=NOW)
     assert (status["phase"], status["reason"]) == ("Failed", "OutOfcpu")
