@@ -90,11 +90,14 @@ def give(root: Path, group: int, *, readonly: bool = False, only_if_root_differs
         wanted = bits | 0o110 | stat.S_ISGID
         if top.st_gid == group and stat.S_IMODE(top.st_mode) & wanted == wanted:
             return
-    for _, folders, files, folder in os.fwalk(root, follow_symlinks=False):
-        for name in (*folders, *files):
-            with contextlib.suppress(FileNotFoundError):  # somebody works in it
-                os.chown(name, -1, group, dir_fd=folder, follow_symlinks=False)
-                _allow(os.open(name, _PLACE, dir_fd=folder), bits)
+    try:
+        for _, folders, files, folder in os.fwalk(root, follow_symlinks=False):
+            for name in (*folders, *files):
+                with contextlib.suppress(FileNotFoundError):  # somebody works in it
+                    os.chown(name, -1, group, dir_fd=folder, follow_symlinks=False)
+                    _allow(os.open(name, _PLACE, dir_fd=folder), bits)
+    except RecursionError as error:
+        raise OSError(errno.ELOOP, "its folders lie too deep in each other for fsGroup; remove those", str(root)) from error
     os.chown(root, -1, group)
     _allow(os.open(root, os.O_PATH | os.O_CLOEXEC), bits)
 

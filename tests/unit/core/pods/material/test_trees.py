@@ -9,7 +9,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from rig.deep import deepen
 
+from pinnace.core.base.folders import remove
 from pinnace.core.pods.material.trees import Escape, give, opened
 
 GROUP = os.getgid()
@@ -120,6 +122,13 @@ def test_giving_to_a_group(volume: Path, tmp_path: Path) -> None:
     assert stat.S_IMODE((volume / "a/b").stat().st_mode) & 0o2770 == 0o2770
     assert stat.S_IMODE((volume / "a/b/file").stat().st_mode) == 0o660
     assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
+
+
+def test_a_volume_too_deep_to_give_is_told(tmp_path: Path) -> None:
+    deepen(tmp_path / "deep")
+    with pytest.raises(OSError, match=r"too deep in each other|Too many open files"):
+        give(tmp_path / "deep", GROUP)
+    remove(tmp_path / "deep")
 
 
 def test_a_volume_that_is_only_read(volume: Path) -> None:
