@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from pinnace.cloud.standalone.controllers import matching
 from pinnace.cloud.standalone.controllers.classes import Classes, waits_for_pod
@@ -25,6 +25,19 @@ REMINDER_SECONDS: Final = 300.0
 _PROVISIONED_BY: Final = "pv.kubernetes.io/provisioned-by"
 _LOST: Final = "Data on the volume is lost!"
 
+Why = tuple[str, str]
+"""Reason and message of an event."""
+
+
+class Told(NamedTuple):
+    """What was last said of a claim that waits, and when."""
+
+    why: Why | None
+    at: float
+
+
+NOTHING: Final = Told(None, 0.0)
+
 
 class Binder(Controller):
     """Of claims and of volumes: a key without a namespace is a volume's."""
@@ -33,7 +46,7 @@ class Binder(Controller):
         super().__init__(objects, deletion, "persistentvolume-controller", "persistentvolumeclaims", wall=wall)
         self._volumes = self._own.kind("persistentvolumes")
         self._classes = Classes(self._own)
-        self._waiting: dict[Key, None] = {}
+        self._waiting: dict[Key, Told] = {}
         for item in self._own.items(self._volumes):
             self._rounds.touch(("", item.name))
 
@@ -63,7 +76,7 @@ class Binder(Controller):
         if not namespace:
             await self._volume(name)
             return None
-        self._waiting.pop(key, None)
+        told = self._waiting.pop(key, NOTHING)
         claim = self._own.find(self._kind, name, namespace)
         if claim is None:
             return None
@@ -71,7 +84,7 @@ class Binder(Controller):
         if matching.annotation(claim, matching.BIND_COMPLETED):
             await self._bound(claim)
         elif not is_ending(claim):
-            return await self._unbound(key, claim)
+            return await self._unbound(key, claim, told)
         return None
 
     def _users(self, claim: Object) -> list[Object]:
@@ -101,12 +114,12 @@ class Binder(Controller):
             await self._bind(claim, volume)
 
     async def _lose(self, claim: Object, reason: str, message: str) -> None:
-        self._waiting[claim["metadata"]["namespace"], claim["metadata"]["name"]] = None  # for its volume to come back
+        self._waiting[claim["metadata"]["namespace"], claim["metadata"]["name"]] = NOTHING  # for its volume to come back
         if (claim.get("status") or {}).get("phase") != "Lost":
             await self._own.status(self._kind, claim, _claim_status(claim, "Lost"))
             await self._own.say(claim, reason, message, is_warning=True)
 
-    async def _unbound(self, key: Key, claim: Object) -> float | None:
+    async def _unbound(self, key: Key, claim: Object, told: Told) -> float | None:
         if not claim["spec"].get("volumeName") and claim["spec"].get("storageClassName") is None:
             name = self._classes.default()
             if name:
@@ -116,14 +129,16 @@ class Binder(Controller):
         if volume is not None and not why:
             await self._bind(claim, volume)
             return None
-        self._waiting[key] = None
+        now = self._own.wall()
+        is_news = why != told.why or now - told.at > REMINDER_SECONDS / 2
+        self._waiting[key] = Told(why, now) if is_news else told  # before anything is awaited: a volume may come meanwhile
         await self._own.status(self._kind, claim, _claim_status(claim, "Pending"))
-        if why:
+        if why and is_news:
             await self._own.say(claim, *why, is_warning=why[0] in {"VolumeMismatch", "ProvisioningFailed"} or volume is not None)
         return REMINDER_SECONDS
 
-    def _named(self, claim: Object) -> tuple[Object | None, tuple[str, str] | None]:
-        """The volume that a claim asks for by name, and why it does not get it: reason and message of an event."""
+    def _named(self, claim: Object) -> tuple[Object | None, Why | None]:
+        """The volume that a claim asks for by name, and why it does not get it."""
         name = claim["spec"]["volumeName"]
         volume = self._own.find(self._volumes, name)
         if volume is None or matching.is_kept_for(volume, claim):
@@ -133,7 +148,7 @@ class Binder(Controller):
         reason = matching.mismatch(claim, volume)
         return volume, ("VolumeMismatch", f'Cannot bind to requested volume "{name}": {reason}') if reason else None
 
-    def _chosen(self, claim: Object) -> tuple[Object | None, tuple[str, str] | None]:
+    def _chosen(self, claim: Object) -> tuple[Object | None, Why | None]:
         name = matching.class_of(claim)
         storage_class = self._classes.find(name)
         is_later = waits_for_pod(storage_class)

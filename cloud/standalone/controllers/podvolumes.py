@@ -58,7 +58,8 @@ class PodVolumes:
         self._classes = Classes(own)
 
     def wanted(self, pod: Object) -> Wanted:
-        bound, unbound = [], []
+        bound: list[Object] = []
+        unbound: dict[str, Object] = {}
         for volume in pod["spec"].get("volumes") or ():
             name = (volume.get("persistentVolumeClaim") or {}).get("claimName") or ephemeral_claim(pod, volume)
             if not name:
@@ -71,11 +72,11 @@ class PodVolumes:
             if (claim.get("status") or {}).get("phase") == "Bound" and found is not None:
                 bound.append(found)
             elif not claim["spec"].get("volumeName") and waits_for_pod(self._classes.find(matching.class_of(claim))):
-                unbound.append(claim)
+                unbound[name] = claim
             else:
                 return Wanted("pod has unbound immediate PersistentVolumeClaims")
         volumes = tuple(item.decode() for item in self._own.items(self._volumes)) if unbound else ()
-        return Wanted("", tuple(bound), tuple(sorted(unbound, key=matching.requested)), volumes)
+        return Wanted("", tuple(bound), tuple(sorted(unbound.values(), key=matching.requested)), volumes)
 
     async def take(self, picks: Iterable[tuple[Object, Object]]) -> None:
         """Keep these volumes for these claims; the binder does the rest. Raises ApiError 409 for one that is somebody else's by now."""

@@ -44,7 +44,7 @@ class World:
         return made
 
     async def pod(self, name: str, *claims: str, **spec: Any) -> Obj:
-        volumes = [{"name": each, "persistentVolumeClaim": {"claimName": each}} for each in claims]
+        volumes = [{"name": f"v{at}", "persistentVolumeClaim": {"claimName": each}} for at, each in enumerate(claims)]
         made: Obj = await self.parts.make(
             PODS, name, "default", spec={"containers": [{"name": "c", "image": "i"}], "volumes": volumes, **spec}
         )
@@ -81,8 +81,11 @@ class World:
     async def until(self, **phases: str) -> None:
         await eventually(self.phases, lambda found: found == phases, pause=0.002)
 
+    def events(self) -> list[Obj]:
+        return [item.decode() for item in self.parts.state.table("events").items(None)]
+
     async def said(self) -> list[tuple[str, str]]:
-        return [(obj["reason"], obj["message"]) for obj in (item.decode() for item in self.parts.state.table("events").items(None))]
+        return [(each["reason"], each["message"]) for each in self.events()]
 
     async def until_said(self, reason: str, message: str) -> None:
         await eventually(self.said, lambda found: (reason, message) in found, pause=0.002)
@@ -125,6 +128,21 @@ async def test_a_bond(world: World, is_claim_first: bool) -> None:
     assert volume["status"]["lastPhaseTransitionTime"]
 
 
+async def test_a_volume_that_comes_while_a_claim_is_told_that_there_is_none(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    world, change, comes = World(parts), parts.objects.change, [1]
+
+    async def slow(kind: Any, *given: Any, subresource: str = "", **named: Any) -> Any:
+        if comes and (kind.plural, subresource) == (CLAIMS, "status"):
+            comes.pop()
+            await world.volume()
+        return await change(kind, *given, subresource=subresource, **named)
+
+    monkeypatch.setattr(parts.objects, "change", slow)
+    async with world.working():
+        await world.claim()
+        await world.until(c="Bound v", v="Bound c")
+
+
 async def test_by_hand_as_before_there_was_a_binder(world: World) -> None:
     await world.claim(volumeName="v")
     await world.until(c="Pending v")
@@ -158,6 +176,7 @@ async def test_why_a_claim_waits(world: World) -> None:
     await world.until(a="Pending", b="Pending", c="Pending", d="Pending", e="Pending")
     await world.volume(storageClassName="none")
     await world.until(a="Pending", b="Bound v", c="Pending", d="Pending", e="Pending", v="Bound b")
+    assert all(event["count"] == 1 for event in world.events()), "said once, whatever changes around"
 
 
 @pytest.mark.parametrize(
@@ -272,7 +291,7 @@ async def test_a_volume_with_the_node(world: World) -> None:
     await world.claim("c", storageClassName="local")
     await world.claim("d", storageClassName="local", resources={"requests": {"storage": "2Gi"}})
     await world.volume("on-a", on="a", storageClassName="local")
-    await world.pod("p", "c", "d")
+    await world.pod("p", "c", "d", "c")
     none = "0/2 nodes are available: 2 node(s) didn't find available persistent volumes to bind."
     await world.until_said("FailedScheduling", none)
     await world.volume("on-b", on="b", storageClassName="local", capacity={"storage": "5Gi"})
