@@ -49,5 +49,8 @@ def pull_failure(reference: str, error: CallFailed | Unreachable) -> PullFailed:
     message = str(error)[:_MOST]
     if isinstance(error, Unreachable):
         return PullFailed(f"{reference} cannot be pulled, the container runtime cannot be reached: {message}")
+    if error.code == DEADLINE_EXCEEDED:
+        told = f"the container runtime was not done with it ({message}); see whether the registry answers, and what the runtime's log says"
+        return PullFailed(f"{reference} cannot be pulled: {told}", is_unreachable=True)
     is_unreachable = not _NOT_TRUSTED.search(message) and (error.code == UNAVAILABLE or _UNREACHABLE.search(message) is not None)
     return PullFailed(f"{reference} cannot be pulled: {message}", is_unreachable=is_unreachable)

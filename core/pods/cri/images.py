@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 from pinnace.core.base.runtime import Credential, DiskUsage, Image, Progress, PullFailed, RuntimeFailed
 from pinnace.core.pods.cri import messages, translation
@@ -17,6 +18,10 @@ from pinnace.core.pods.images.references import image_id, parse
 from pinnace.core.pods.rules.credentials import matching
 
 logger = logging.getLogger(__name__)
+
+PULL_SECONDS: Final = 7200.0
+"""The most that one pull may take: a gigabyte on a line of 1.2 Mbit/s. CRI is silent until the end, so one that hangs looks like one that is
+slow; without a limit it would hold up all that wait for their turn."""
 
 
 class CriImages:
@@ -31,12 +36,14 @@ class CriImages:
         in_use: Callable[[], Awaitable[frozenset[str]]],
         pinned: Callable[[], Awaitable[frozenset[str]]],
         wants_bare_ids: Callable[[], bool],
+        pull_seconds: float = PULL_SECONDS,
     ) -> None:
         self._channel = channel
         self._request_seconds = request_seconds
         self._in_use = in_use
         self._pinned = pinned
         self._wants_bare_ids = wants_bare_ids
+        self._pull_seconds = pull_seconds
         self._pulls: dict[tuple[str, tuple[Credential, ...]], asyncio.Task[Image]] = {}
 
     async def _call(self, method: str, request: Message, answer: type[M]) -> M:
@@ -94,7 +101,9 @@ class CriImages:
         for credential in (*credentials, None):
             request = messages.PullImageRequest(image=self.spec(reference), auth=None if credential is None else _auth(credential))
             try:
-                said = await self._channel.call("/runtime.v1.ImageService/PullImage", request, messages.PullImageResponse, timeout=None)
+                said = await self._channel.call(
+                    "/runtime.v1.ImageService/PullImage", request, messages.PullImageResponse, timeout=self._pull_seconds
+                )
             except (CallFailed, Unreachable) as error:
                 failed = failed or pull_failure(reference, error)  # what the first credential was told is what the person needs
                 if failed.is_unreachable:

@@ -12,6 +12,8 @@ from fakes.criserver import Call, CriServer, Failure
 
 from pinnace.core.base.runtime import ContainerConfig, Credential, PullFailed, RuntimeFailed, SandboxConfig, Security
 from pinnace.core.pods.cri import messages
+from pinnace.core.pods.cri.grpc import Channel
+from pinnace.core.pods.cri.images import CriImages
 from pinnace.core.pods.cri.runtime import CriRuntime
 
 BARE = "ab" * 32
@@ -194,3 +196,29 @@ async def test_pulls_at_once_with_different_credentials_are_apart(server: CriSer
     for each in (wrong, without):
         with pytest.raises(PullFailed, match="denied"):
             await each
+
+
+async def test_pull_that_hangs_is_given_up_and_may_be_tried_again(server: CriServer, socket: Path) -> None:
+    hangs = asyncio.Event()
+
+    async def pull(_: bytes) -> messages.PullImageResponse:
+        if not hangs.is_set():
+            hangs.set()
+            await asyncio.Event().wait()
+        return messages.PullImageResponse(image_ref=BARE)
+
+    async def none() -> frozenset[str]:
+        return frozenset()
+
+    server.methods["PullImage"] = pull
+    channel = Channel(socket)
+    images = CriImages(channel, request_seconds=10, in_use=none, pinned=none, wants_bare_ids=lambda: True, pull_seconds=0.2)
+    try:
+        with pytest.raises(PullFailed, match=r"not done with it \(no answer within 0.2 s\)") as caught:
+            await images.pull("example.org/web:1", (Credential("example.org", "pi", "secret"),))
+        assert (caught.value.reason, caught.value.is_unreachable) == ("ErrImagePull", True)
+        assert [name for name, _ in server.asked].count("PullImage") == 1, "a silent registry is not asked again with the next credential"
+        assert (await images.pull("example.org/web:1")).id == FULL
+    finally:
+        await images.close()
+        channel.close()

@@ -55,6 +55,7 @@ def test_runtime_that_is_away_is_no_silent_registry() -> None:
     assert not error.is_unreachable
     assert "runtime cannot be reached" in str(error)
     assert pull_failure("r/x:1", CallFailed(UNAVAILABLE, "try later")).is_unreachable
+    assert pull_failure("r/x:1", CallFailed(DEADLINE_EXCEEDED, "no answer within 7200 s")).is_unreachable
 
 
 @pytest.mark.parametrize(
