@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import uvloop
 from fakes.criserver import Call, CriServer, Failure, Raw, framed
 
 from pinnace.core.pods.cri import grpc, messages
@@ -50,6 +51,21 @@ async def channel(socket: Path) -> AsyncIterator[Channel]:
 
 async def version(channel: Channel, timeout: float | None = 5) -> messages.VersionResponse:
     return await channel.call(VERSION, messages.VersionRequest(version="v1"), messages.VersionResponse, timeout=timeout)
+
+
+@pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_calls_on_the_agents_own_event_loop_as_on_others(socket: Path, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def call() -> str:
+        async with CriServer(socket) as server:
+            server.methods["Version"] = lambda _: messages.VersionResponse(runtime_name="fake")
+            channel = Channel(socket)
+            try:
+                return (await version(channel)).runtime_name
+            finally:
+                channel.close()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(call()) == "fake"
 
 
 async def refusal(channel: Channel) -> CallFailed:
