@@ -20,8 +20,8 @@ from pinnace.core.pods.rules.credentials import matching
 logger = logging.getLogger(__name__)
 
 PULL_SECONDS: Final = 7200.0
-"""The most that one pull may take: a gigabyte on a line of 1.2 Mbit/s. CRI is silent until the end, so one that hangs looks like one that is
-slow; without a limit it would hold up all that wait for their turn."""
+"""The most that one pull may take: a gigabyte on a line of 1.2 Mbit/s. CRI is silent until the end, so a pull that hangs looks like a slow
+one; without a limit it would hold up all that wait for their turn."""
 
 
 class CriImages:

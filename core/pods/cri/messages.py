@@ -30,6 +30,7 @@ class ContainerEventType(IntEnum):
 PROTOCOLS = {"TCP": 0, "UDP": 1, "SCTP": 2}
 PROPAGATIONS = {"private": 0, "rslave": 1, "rshared": 2}
 SANDBOX_READY = 0
+CONTAINER_RUNNING = 1
 CONTAINER_STATES = ("created", "running", "exited", "unknown")
 CGROUP_DRIVERS = ("systemd", "cgroupfs")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import math
@@ -64,8 +65,12 @@ class CriRuntime:
             request_seconds=request_seconds,
             in_use=self._images_in_use,
             pinned=self._pinned,
-            wants_bare_ids=lambda: self.name == "cri-o",
+            wants_bare_ids=lambda: self._is_crio,
         )
+
+    @property
+    def _is_crio(self) -> bool:
+        return self.name == "cri-o"
 
     @property
     def images(self) -> CriImages:
@@ -148,6 +153,7 @@ class CriRuntime:
         return (await self._call("RunPodSandbox", request, messages.SandboxId, reason="CreatePodSandboxError")).pod_sandbox_id
 
     async def stop_sandbox(self, sandbox_id: str) -> None:
+        await self._kill(messages.ContainerFilter(pod_sandbox_id=sandbox_id))
         with suppress(NoSuchContainer):
             await self._call("StopPodSandbox", messages.SandboxId(pod_sandbox_id=sandbox_id), messages.Empty)
 
@@ -203,9 +209,17 @@ class CriRuntime:
             await self._call("StopContainer", request, messages.Empty, seconds=grace + self._request_seconds)
 
     async def remove_container(self, container_id: str) -> None:
+        await self._kill(messages.ContainerFilter(id=container_id))
         with suppress(NoSuchContainer):
             await self._call("RemoveContainer", messages.ContainerId(container_id=container_id), messages.Empty)
         self._ended.pop(container_id, None)
+
+    async def _kill(self, wanted: messages.ContainerFilter) -> None:
+        """What still runs when it is to go. containerd does so itself; CRI-O asks it to end and waits for as long as the call may take."""
+        await self._introduce()
+        if self._is_crio:
+            running = [each.id for each in await self._listed(wanted) if each.state == messages.CONTAINER_RUNNING]
+            await asyncio.gather(*(self.stop_container(each, 0) for each in running))
 
     async def containers(self, pod_uid: str = "") -> Sequence[Container]:
         wanted = messages.ContainerFilter(label_selector={POD_UID_LABEL: pod_uid}) if pod_uid else None
@@ -257,6 +271,8 @@ class CriRuntime:
             if is_timeout(error) and not is_gone(error):
                 raise TimeoutError(f"the command took longer than {seconds} s") from error
             raise failure(error) from error
+        if said.exit_code == -1:  # CRI-O answers so, in place of a status
+            raise TimeoutError(f"the command took longer than {seconds} s")
         return ExecResult(said.exit_code, said.stdout, said.stderr)
 
     def exec(self, container_id: str, command: Sequence[str], *, tty: bool, stdin: bool) -> Stream:
@@ -306,7 +322,7 @@ class CriRuntime:
 
 
 def sandbox_image(config: str) -> frozenset[str]:
-    """From the configuration that containerd tells in its verbose status; empty with others."""
+    """From the configuration that containerd and CRI-O tell in their verbose status; empty with others."""
     try:
         known: Any = json.loads(config)
         name = known.get("sandboxImage") or known.get("pauseImage")

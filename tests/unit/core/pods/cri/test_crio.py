@@ -1,4 +1,5 @@
-"""What CRI-O and newer runtimes do otherwise, by a server that answers as they do: there is none on this machine."""
+"""What CRI-O and newer runtimes do otherwise, by a server that answers as they do. CRI-O itself runs the suite of all runtimes where
+PINNACE_CRIO names it."""
 
 from __future__ import annotations
 
@@ -222,3 +223,25 @@ async def test_pull_that_hangs_is_given_up_and_may_be_tried_again(server: CriSer
     finally:
         await images.close()
         channel.close()
+
+
+async def test_command_that_took_too_long_is_answered_with_no_exit_code(runtime: CriRuntime, server: CriServer) -> None:
+    server.methods["ExecSync"] = lambda _: messages.ExecSyncResponse(exit_code=-1, stderr=b"command timed out")
+    with pytest.raises(TimeoutError, match="longer than 3 s"):
+        await runtime.exec_sync("c1", ("sleep", "1000"), 3)
+
+
+@pytest.mark.parametrize("goes", ["container", "sandbox"])
+async def test_what_runs_is_killed_before_it_is_to_go(runtime: CriRuntime, server: CriServer, goes: str) -> None:
+    """Left to itself CRI-O asks it to end, and waits until the call's time is nearly over."""
+    listed = (messages.Container(id="c1", state=messages.CONTAINER_RUNNING), messages.Container(id="c2", state=2))
+    for method in ("StopContainer", "RemoveContainer", "StopPodSandbox"):
+        server.methods[method] = lambda _: messages.Empty()
+    server.methods["ListContainers"] = lambda _: messages.ListContainersResponse(containers=listed)
+    await (runtime.remove_container("c1") if goes == "container" else runtime.stop_sandbox("s1"))
+    wanted = messages.ListContainersRequest.decode(asked(server, "ListContainers")).filter
+    assert wanted is not None
+    assert (wanted.id, wanted.pod_sandbox_id) == (("c1", "") if goes == "container" else ("", "s1"))
+    assert [name for name, _ in server.asked][-2:] == ["StopContainer", "RemoveContainer" if goes == "container" else "StopPodSandbox"]
+    stop = messages.StopContainerRequest.decode(asked(server, "StopContainer"))
+    assert (stop.container_id, stop.timeout) == ("c1", 0)
