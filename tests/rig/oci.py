@@ -21,7 +21,7 @@ from pinnace.core.base.imagefiles import BuiltImage
 from pinnace.core.base.settings.edged import BuiltinRuntimeSettings
 from pinnace.core.pods.oci.files import start_time
 from pinnace.core.pods.oci.runtime import OciRuntime
-from rig.containerd import network_config
+from rig.cri import network_config
 
 
 class OciHome(AbstractContextManager["OciHome"]):

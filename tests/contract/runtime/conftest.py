@@ -31,7 +31,7 @@ def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     if name not in FAKES:
         if os.geteuid() != 0:
             pytest.skip("needs root")
-        for program in ("containerd",) if name == "cri" else ("crun",):
+        for program in {"cri": ("containerd",), "crio": ("runc", "conmon")}.get(name, ("crun",)):
             if shutil.which(program) is None:
                 pytest.skip(f"{program} is not installed")
     with INSTALLATIONS[name](tmp_path_factory.mktemp(name)) as made:

@@ -12,6 +12,8 @@ from typing import Protocol
 
 from fakes.runtime import FakeRuntime
 from rig.containerd import Containerd
+from rig.cri import CriDaemon
+from rig.crio import Crio, program
 from rig.images import busybox, file, folder
 from rig.oci import OciHome
 
@@ -46,6 +48,9 @@ class Quirk(Enum):
 
     LOSES_TAIL = "of a container that ends while much of what it said is unread, the rest is lost"
     KEEPS_EXEC = "a command goes on when who started it has left, until it reads or writes"
+    CHECKS_EARLY = "that there is no such program is found out when the container is made, not when it starts"
+    EXEC_FAILS_INSIDE = "why a command cannot be started is its output, with exit code 255"
+    NO_LOOPBACK_PORTS = "host ports are at the machine's addresses but for 127.0.0.1"
 
 
 class Installation(Protocol):
@@ -58,21 +63,22 @@ class Installation(Protocol):
 
 
 class CriInstallation:
-    """containerd, started for the tests."""
+    """A daemon, started for the tests."""
 
-    name = "cri"
-    quirks = frozenset({Quirk.LOSES_TAIL, Quirk.KEEPS_EXEC})
-
-    def __init__(self, daemon: Containerd) -> None:
+    def __init__(self, name: str, daemon: CriDaemon, quirks: frozenset[Quirk]) -> None:
+        self.name = name
         self.daemon = daemon
+        self.quirks = quirks
 
     def adapter(self) -> Runtime:
         return CriRuntime(self.daemon.endpoint, request_seconds=60)
 
 
 class _Cri(AbstractContextManager[Installation]):
-    def __init__(self, _: Path) -> None:
-        self._daemon = Containerd()
+    def __init__(self, name: str, daemon: CriDaemon, *quirks: Quirk) -> None:
+        self._name = name
+        self._daemon = daemon
+        self._quirks = frozenset(quirks)
 
     def __enter__(self) -> Installation:
         self._daemon.__enter__()
@@ -81,7 +87,7 @@ class _Cri(AbstractContextManager[Installation]):
         except BaseException:
             self._daemon.close()
             raise
-        return CriInstallation(self._daemon)
+        return CriInstallation(self._name, self._daemon, self._quirks)
 
     def __exit__(self, *_: object) -> None:
         self._daemon.close()
@@ -178,13 +184,14 @@ class FakeInstallation(AbstractContextManager[Installation]):
 
 
 INSTALLATIONS: Mapping[str, Callable[[Path], AbstractContextManager[Installation]]] = {
-    "cri": _Cri,
+    "cri": lambda _: _Cri("cri", Containerd(), Quirk.LOSES_TAIL, Quirk.KEEPS_EXEC),
+    "crio": lambda _: _Cri("crio", Crio(), Quirk.CHECKS_EARLY, Quirk.EXEC_FAILS_INSIDE, Quirk.NO_LOOPBACK_PORTS),
     "oci": _BuiltIn,
     "fake": FakeInstallation,
 }
 """By name; what is built with a scratch folder and gives the installation in `with`. Images of `images()` must be there."""
-EVERY = ("cri", "oci")
-"""Those with real containers."""
+EVERY = ("cri", "oci", *(("crio",) if program() else ()))
+"""Those with real containers; CRI-O where PINNACE_CRIO names its program."""
 EMULATED = ("oci",)
 """Those of `make machine`, where time is dear."""
 FAKES = ("fake",)

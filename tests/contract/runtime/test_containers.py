@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from contract.runtime.installations import BUSYBOX, ENTRY, SIGNAL, USER
+from contract.runtime.installations import BUSYBOX, ENTRY, SIGNAL, USER, Installation, Quirk
 from contract.runtime.pods import TestPod
 
 from pinnace.core.base.runtime import ContainerState, Namespaces, NoSuchContainer, RuntimeFailed
@@ -145,7 +145,13 @@ async def test_remove_twice(pod: TestPod) -> None:
         await pod.runtime.container(container_id)
 
 
-async def test_start_of_what_is_no_program_tells_so(pod: TestPod) -> None:
+async def test_start_of_what_is_no_program_tells_so(pod: TestPod, installation: Installation) -> None:
+    if Quirk.CHECKS_EARLY in installation.quirks:
+        with pytest.raises(RuntimeFailed, match="no such file") as refused:
+            await pod.create(("/no/such/program",))
+        assert refused.value.reason == "CreateContainerError"
+        assert list(await pod.runtime.containers(pod.uid)) == []
+        return
     container_id = await pod.create(("/no/such/program",))
     with pytest.raises(RuntimeFailed, match=r"no such file|not found") as caught:
         await pod.runtime.start_container(container_id)

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from contract.runtime.installations import images
 from contract.runtime.pods import TestPod, remove_cgroups, until
-from rig.containerd import PAUSE, Containerd
+from rig.containerd import Containerd
+from rig.cri import PAUSE
 
 from pinnace.core.base.runtime import ContainerState, Namespaces, Runtime, RuntimeFailed
 from pinnace.core.pods.cri.runtime import CriRuntime
@@ -178,4 +179,4 @@ async def test_nothing_is_left_of_a_daemon() -> None:
     assert not made.folder.exists()
     assert str(made.folder) not in Path("/proc/self/mountinfo").read_text()
     assert not Path(f"/sys/class/net/{made.bridge}").exists()
-    assert made.shims() == []
+    assert made.holders() == []

@@ -1,4 +1,4 @@
-"""A node that runs pods with crun or containerd, shared images for a module."""
+"""A node that runs pods with crun, containerd or (where PINNACE_CRIO names it) CRI-O, shared images for a module."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from rig.containerd import Containerd, ContainerdHome
+from rig.containerd import Containerd
+from rig.cri import CriHome
+from rig.crio import Crio, program
 from rig.images import busybox
 from rig.oci import OciHome
 from rig.podnode import Home, PodNode, pod_node
@@ -15,17 +17,18 @@ from rig.podnode import Home, PodNode, pod_node
 IMAGE = "pinnace.test/busybox:1"
 
 
-@pytest.fixture(scope="module", params=["crun", "containerd"])
+@pytest.fixture(scope="module", params=["crun", "containerd", *(("crio",) if program() else ())])
 def home(request: pytest.FixtureRequest) -> Iterator[Home]:
-    if os.geteuid() != 0 or shutil.which(request.param) is None:
-        pytest.skip(f"needs root and {request.param}")
+    needed = {"crio": "conmon"}.get(request.param, request.param)
+    if os.geteuid() != 0 or shutil.which(needed) is None:
+        pytest.skip(f"needs root and {needed}")
     if request.param == "crun":
         with OciHome({IMAGE: busybox()}) as made:
             yield made
     else:
-        with Containerd() as daemon:
+        with Crio() if request.param == "crio" else Containerd() as daemon:
             daemon.add({IMAGE: busybox()})
-            yield ContainerdHome(daemon)
+            yield CriHome(daemon)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Whole pods on crun and on containerd: run, crash, delete, agent restarts, a reboot without a network."""
+"""Whole pods on crun and over CRI: run, crash, delete, agent restarts, a reboot without a network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from rig.containerd import ContainerdHome
+from rig.cri import CriHome
 from rig.podnode import PodNode
 from rig.pods import Object
 from rig.pods import pod as any_pod
@@ -58,7 +58,7 @@ async def test_the_last_words_of_a_log(node: PodNode) -> None:
     await node.apply(pod("words", containers=[main], restartPolicy="Never"))
     await node.until(lambda: node.api("words").get("phase") == "Failed", "the end")
     lines = node.api("words")["containerStatuses"][0]["state"]["terminated"]["message"].splitlines()
-    if isinstance(node.home, ContainerdHome):
+    if isinstance(node.home, CriHome):
         lines.sort()  # it keeps no order between the two streams
     assert lines == ["one", "two"]
 
