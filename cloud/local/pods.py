@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import shutil
@@ -19,6 +20,7 @@ from pinnace.core.base.errors import PinnaceError
 
 APP: Final = "traffic-light"
 _IMAGES: Final = (Path(__file__).resolve().parents[2] / ".build" / "images", Path("/usr/share/pinnace/images"))
+_CGROUPS: Final = Path("/sys/fs/cgroup")
 _MISSING: Final = "there is no image of the mapper; `make demo` builds it"
 
 
@@ -127,3 +129,6 @@ def end(places: Places) -> None:
     if done.returncode:
         raise PinnaceError(f"the pods do not end: {done.stderr.strip() or done.stdout.strip()}")
     shutil.rmtree(folders.run, ignore_errors=True)
+    for each in (_CGROUPS, *_CGROUPS.glob("*/")):
+        with contextlib.suppress(OSError):
+            (each / folders.cgroup[1:]).rmdir()

@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 from rig.terminal import PINNACE, SECONDS, Terminal, pinnace, until, up
 
+from pinnace.cloud.local.places import Places
+from pinnace.cloud.local.pods import PodFolders
 from pinnace.cloud.local.record import start_time
 
+CGROUPS = Path("/sys/fs/cgroup")
 MS = r"\d+\.\d ms"
 HOPS = r"\(→ MQTT \d+\.\d → pin \d+\.\d → report \d+\.\d → API \d+\.\d = \d+\.\d ms\)"
 pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(240), pytest.mark.xdist_group("usual ports")]
@@ -78,16 +81,19 @@ def test_the_mapper_in_a_pod_is_seen_with_kubectl_and_ends_with_down(tmp_path: P
         terminal.process.kill()
         terminal.wait()
         until(lambda: all(start_time(pid) is None for pid in terminal.children.values()))
-        assert is_light_running()
+        name = PodFolders.of(Places(tmp_path)).cgroup[1:]
+        assert is_light_running(name)
         assert pinnace("down", "--dir", str(tmp_path), "--purge").returncode == 0
-        assert not is_light_running()
+        assert not is_light_running(name)
+        assert not [each for each in (CGROUPS, *CGROUPS.iterdir()) if (each / name).exists()]
 
 
-def is_light_running() -> bool:
+def is_light_running(cgroup: str) -> bool:
+    """Of this test's own system: another may have one as well."""
     found = []
-    for each in Path("/proc").glob("[0-9]*/cmdline"):
+    for each in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            found.append(each.read_bytes().startswith(b"/traffic/light\0"))
+            found.append((each / "cmdline").read_bytes().startswith(b"/traffic/light\0") and cgroup in (each / "cgroup").read_text())
     return any(found)
 
 

@@ -153,7 +153,9 @@ class SpdySession:
     async def _flush(self) -> None:
         """A frame that has begun is sent whole, also for a task that is cancelled meanwhile: others' frames follow."""
         if data := self._spdy.data_to_send():
-            await asyncio.shield(self._duplex.write(data))
+            sending = asyncio.ensure_future(self._duplex.write(data))
+            sending.add_done_callback(_heard)
+            await asyncio.shield(sending)
 
     async def refuse(self, stream: SpdyStream) -> None:
         """End a stream at once."""
@@ -161,3 +163,9 @@ class SpdySession:
         self._spdy.reset(stream.number, CANCEL)
         self.settle(stream)
         await self._flush()
+
+
+def _heard(sending: asyncio.Future[None]) -> None:
+    """Whoever still waits is told of a fault; nobody else misses it."""
+    if not sending.cancelled():
+        sending.exception()

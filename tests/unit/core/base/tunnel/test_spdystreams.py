@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 from collections.abc import AsyncIterator
 
@@ -109,23 +110,45 @@ class Halting(StreamDuplex):
         await super().write(data[len(data) // 2 :])
 
 
-async def test_a_writer_who_is_cancelled_cuts_no_frame() -> None:
+@contextlib.asynccontextmanager
+async def halting() -> AsyncIterator[tuple[Halting, Pair]]:
     left, right = socket.socketpair()
     near = Halting(*await asyncio.open_connection(sock=left))
     pair = Pair(near, StreamDuplex(*await asyncio.open_connection(sock=right)))
     running = [asyncio.create_task(each.run()) for each in (pair.client, pair.server)]
     async with asyncio.timeout(20):
-        given_up, _ = await pair.streams()
-        other, far = await pair.streams()
-        near.released.clear()
-        near.has_halted.clear()
-        writing = asyncio.create_task(given_up.write(b"x" * 1000))
-        await near.has_halted.wait()
-        writing.cancel()
-        await asyncio.gather(writing, return_exceptions=True)
-        near.released.set()
-        await other.write(b"still")
-        assert await far.read() == b"still"
+        yield near, pair
     for each in pair.ends:
         await each.close()
     await asyncio.gather(*running)
+
+
+async def give_up_writing(near: Halting, stream: SpdyStream) -> None:
+    near.released.clear()
+    near.has_halted.clear()
+    writing = asyncio.create_task(stream.write(b"x" * 1000))
+    await near.has_halted.wait()
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+
+
+async def test_a_writer_who_is_cancelled_cuts_no_frame() -> None:
+    async with halting() as (near, pair):
+        given_up, _ = await pair.streams()
+        other, far = await pair.streams()
+        await give_up_writing(near, given_up)
+        near.released.set()
+        await other.write(b"still")
+        assert await far.read() == b"still"
+
+
+async def test_the_fault_of_a_write_that_was_given_up_troubles_nobody() -> None:
+    faults: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(str(context.get("exception"))))
+    async with halting() as (near, pair):
+        given_up, _ = await pair.streams()
+        await give_up_writing(near, given_up)
+        await near.close()
+        near.released.set()
+    gc.collect()
+    assert faults == []
