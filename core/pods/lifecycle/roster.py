@@ -130,8 +130,8 @@ class Roster:
         ]
         return self._admit(pod, others)
 
-    def told(self, worker: PodWorker) -> None:
-        if not worker.is_removed:
+    def told(self, worker: PodWorker, *, is_new: bool = True) -> None:
+        if is_new and not worker.is_removed:
             self._records.changed(worker.pod, worker.status)
         self._told(worker)
 

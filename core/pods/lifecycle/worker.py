@@ -42,8 +42,9 @@ class Keeper(Protocol):
         """Whether the node takes a pod that never ran here."""
         ...
 
-    def told(self, worker: PodWorker) -> None:
-        """The pod's status changed, or the last of it was cleaned away."""
+    def told(self, worker: PodWorker, *, is_new: bool = True) -> None:
+        """The pod's status changed, or the last of it was cleaned away. Not `is_new`: it is as it was before the agent began, and the cloud
+        may have heard otherwise or nothing since."""
         ...
 
     async def settle(self, worker: PodWorker) -> None:
@@ -78,6 +79,7 @@ class PodWorker:
         self._watch = Watch(means)
         self._backoff = Backoff(*TROUBLE_SECONDS)
         self._said = ""
+        self._has_told = False
         self._paused_until = 0.0
         self._task: asyncio.Task[None] | None = None
         self._is_touched = False
@@ -281,7 +283,7 @@ class PodWorker:
         return unix(self.status.get("startTime") or "", self._means.clock.wall()) + float(allowed) - self._means.clock.wall()
 
     def _tell(self, seen: Observed, plan: Plan, *, is_terminal: bool = False) -> None:
-        """Reckon the status, and tell it if it changed."""
+        """Reckon the status, and tell it if it changed, and the first time."""
         old = remembered(self.status, self.pod.status)
         now = self._means.clock.wall()
         if old.get("phase") in TERMINAL and not seen.instances:
@@ -294,14 +296,17 @@ class PodWorker:
                 self.pod, seen, words, host_ips=self._means.host_ips(), goes_on=_goes_on(plan), now=now, is_terminal=is_terminal,
                 ending=self._ending if is_terminal else None,
             )  # fmt: skip
-        if status != self.status:
+        is_new = status != self.status
+        if is_new:
             if status.get("phase") != self.status.get("phase"):
                 logger.info(
                     "pods.phase pod=%s/%s phase=%s reason=%s", self.pod.namespace, self.pod.name, status["phase"], status.get("reason", "")
                 )
             self.status = status
             self._acts.restarts = _restarts(status)
-            self._keeper.told(self)
+        if is_new or not self._has_told:
+            self._has_told = True
+            self._keeper.told(self, is_new=is_new)
 
     async def _end_round(self, seen: Observed) -> float:
         """One round of a pod that ends or has ended; each step is made once."""

@@ -264,6 +264,29 @@ async def test_an_agent_that_restarts_takes_up_what_runs(world: PodWorld) -> Non
     assert world.status()["phase"] == "Running"
 
 
+async def test_what_was_said_of_a_pod_while_the_agent_was_down_is_put_right(world: PodWorld) -> None:
+    """A cluster that lost sight of the node calls its pods unready; on the node nothing has changed."""
+    await world.apply(pod())
+    await world.advance(30)
+    await world.restart(online=False)
+    body = world.cloud.pods["web"]
+    conditions = [{**each, "status": "False"} if each["type"] == "Ready" else each for each in body["status"]["conditions"]]
+    await world.uplink.connect()
+    await world.apply({**body, "status": {**body["status"], "conditions": conditions}})
+    assert next(each for each in world.api()["conditions"] if each["type"] == "Ready")["status"] == "True"
+
+
+async def test_what_an_agent_could_not_say_its_successor_says(world: PodWorld) -> None:
+    await world.apply(pod())
+    world.uplink.disconnect()
+    world.exit("main", 1)
+    await world.advance(30)
+    await world.restart()
+    await world.uplink.connect()
+    await world.settle()
+    assert world.api()["containerStatuses"][0]["restartCount"] == 1
+
+
 async def test_restart_counts_and_last_state_survive_the_agent(world: PodWorld) -> None:
     await world.apply(pod())
     for _ in range(2):
