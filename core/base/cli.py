@@ -1,7 +1,8 @@
 """The one command `pinnace`: a sub-command is a module of one of the PACKAGES; `pinnace image-child` is their module `image_child`.
 
 It has a docstring (its help), `SUMMARY` (one line), `add_arguments(parser)` and `run(args) -> int` (the exit code: 0 ok, 1 failed,
-2 usage or configuration, 3 refused). One with `IS_INTERNAL` is started by Pinnace itself; the help leaves it out.
+2 usage or configuration, 3 refused). One with `IS_INTERNAL` is started by Pinnace itself; the help leaves it out. With `IS_INTERMIXED`
+options may stand between its words.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog=f"pinnace {name}", description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     command.add_arguments(parser)
-    args = parser.parse_args(rest)
+    args = parser.parse_intermixed_args(rest) if getattr(command, "IS_INTERMIXED", False) else parser.parse_args(rest)
     try:
         return command.run(args)
     except PinnaceError as error:

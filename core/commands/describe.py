@@ -9,6 +9,7 @@ from pinnace.core.base.errors import ConfigError, PinnaceError
 from pinnace.core.commands.parts import control
 
 SUMMARY = "all about one pod, one device, or this node"
+IS_INTERMIXED: Final = True  # describe pod -n NAMESPACE NAME, as people type it for kubectl
 _SECRETS: Final = ("password", "passwd", "passphrase", "secret", "token", "privatekey", "credential")
 
 

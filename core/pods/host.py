@@ -39,9 +39,9 @@ TROUBLED_SECONDS: Final = 0.5
 """How often the runtime is asked how it is, while all is well and while it is not."""
 
 
-def runtime_of(settings: EdgedSettings, events: Events | None = None) -> Runtime:
-    """The runtime that `containerRuntimeEndpoint` names, or the built-in one, which tells of imported images in `events` of the node. Only
-    the one that is used is imported."""
+def runtime_of(settings: EdgedSettings, events: Events | None = None, came: Callable[[], None] = lambda: None) -> Runtime:
+    """The runtime that `containerRuntimeEndpoint` names, or the built-in one, which tells of imported images in `events` of the node, and
+    then calls `came`. Only the one that is used is imported."""
     kubelet = settings.tailored_kubelet_config
     if kubelet.container_runtime_endpoint:
         from pinnace.core.pods.cri.runtime import CriRuntime
@@ -64,6 +64,7 @@ def runtime_of(settings: EdgedSettings, events: Events | None = None) -> Runtime
             events.node("Warning", "FailedImport", what.problem)
         else:
             events.node("Normal", "ImagesImported", f"imported {', '.join(what.names) or 'images without a name'} from {what.path}")
+            came()
 
     if events is not None:
         images.on_import(imported)
@@ -96,7 +97,7 @@ class PodNode:
         self._listeners: list[Callable[[], None]] = []
         self._state = RuntimeState("", "", "the container runtime was not asked yet")
         self.events = EventRecorder(node, outbox, is_sending=settings.report_event, clock=self._clock)
-        self.containers = runtime or runtime_of(settings, self.events)
+        self.containers = runtime or runtime_of(settings, self.events, self._images_came)
         self.cgroups = PodCgroups(kubelet, room=unreserved(machine, kubelet))
         self._prober = ProbeRunner(self.containers, self.events, clock=self._clock)
         self._materials = PodMaterials(
@@ -136,6 +137,9 @@ class PodNode:
             "runtime state": self._watch_state,
         }
         uplink.on_connected(self._materials.connected)
+
+    def _images_came(self) -> None:
+        self.service.images_came()
 
     async def run(self) -> None:
         """For ever. Containers go on when it is cancelled."""

@@ -155,6 +155,11 @@ class PodService:
         for worker in self._roster.workers:
             worker.wake()
 
+    def images_came(self) -> None:
+        """Images were imported: whoever waits for one looks now."""
+        for worker in self._roster.workers:
+            worker.look(has_images=True)
+
     def look(self, pod_uid: str) -> None:
         worker = self._roster.worker(pod_uid)
         if worker is not None:

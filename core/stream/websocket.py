@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import logging
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -22,6 +23,9 @@ from pinnace.core.base.tunnel import heads
 from pinnace.core.base.tunnel.duplex import Duplex
 from pinnace.core.stream.http import Exchange, Refusal
 from pinnace.core.stream.remote import STDIN, Event, InputEnded, Resized, Typed
+
+_websocket_logger = logging.getLogger(f"{__name__}.websocket")
+_websocket_logger.setLevel(logging.ERROR)  # who comes and goes is of no interest
 
 MESSAGE_BYTES: Final = 4 << 20
 ERROR: Final = 3
@@ -56,7 +60,7 @@ class WebSocket:
         chosen = next((each for each in subprotocols if each in offered), "")
         if offered and not chosen:
             raise Refusal(400, f"none of the subprotocols {', '.join(offered)} is spoken here; known are {', '.join(subprotocols)}")
-        protocol = ServerProtocol(max_size=MESSAGE_BYTES)
+        protocol = ServerProtocol(max_size=MESSAGE_BYTES, logger=_websocket_logger)
         # Kubernetes has a subprotocol with a slash, which is no token of HTTP: it is agreed on here
         others = tuple(pair for pair in exchange.head.headers if pair[0].lower() != "sec-websocket-protocol")
         protocol.receive_data(heads.encode(heads.Head(exchange.head.first, others)))

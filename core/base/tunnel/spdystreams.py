@@ -116,7 +116,7 @@ class SpdySession:
         if self._is_over:
             stream.ended(was_reset=True)
         with contextlib.suppress(ConnectionError):  # `run` notices, too
-            await self._flush()
+            await self._duplex.write(self._spdy.data_to_send())  # at once: whoever opens several has them all before the first answer
         return stream
 
     async def send(self, number: int, data: bytes, *, is_last: bool = False) -> None:

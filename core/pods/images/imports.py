@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import stat
 from collections.abc import Awaitable, Callable, Sequence
@@ -78,6 +79,8 @@ class Imports:
         """New or changed archives that nobody writes to any more: old enough, or the same as when last looked at."""
         if self._done is None:
             self._done = self._remembered()
+            with contextlib.suppress(OSError):  # so that people find where to put them
+                self._folder.mkdir(parents=True, exist_ok=True)
         if not self._folder.is_dir():
             return []
         found = []

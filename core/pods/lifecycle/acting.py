@@ -63,10 +63,13 @@ class Acts:
         """What waited for an image may be looked at again."""
         self._troubles = {name: each for name, each in self._troubles.items() if each.until != FOREVER}
 
-    def hurry(self) -> None:
-        """What was missing may have come: try again what could not be made."""
+    def hurry(self, *, has_images: bool = False) -> None:
+        """What was missing may have come: try again what could not be made. `has_images`: images without a registry, too."""
         self._retries.clear()
-        self._troubles = {name: each for name, each in self._troubles.items() if each.reason in ("", "ErrImagePull", "ImagePullBackOff")}
+        if has_images:
+            self._images.images_came()
+        kept = ("",) if has_images else ("", "ErrImagePull", "ImagePullBackOff")
+        self._troubles = {name: each for name, each in self._troubles.items() if each.reason in kept}
 
     def remount(self) -> None:
         """Bring the volumes up to date with the next look."""

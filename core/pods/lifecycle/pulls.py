@@ -130,6 +130,13 @@ class PodImages:
         self._pulling[container.name] = asyncio.create_task(work, name=f"pull of {container.image} for {pod.name}")
         raise NotYet(Trouble("", "", FOREVER))
 
+    def images_came(self) -> None:
+        """The next look is at what is here now; registries are held back from as before."""
+        self._failures = {
+            image: (at, NotYet(Trouble(failure.trouble.reason, failure.trouble.message, 0.0)))
+            for image, (at, failure) in self._failures.items()
+        }  # fmt: skip
+
     async def close(self) -> None:
         """Nobody waits for these images any more."""
         tasks = list(self._pulling.values())

@@ -156,12 +156,12 @@ class PodWorker:
                 self._grace, self._ends_at = None, FOREVER
             self.touch(is_urgent=True)
 
-    def look(self, *, is_material: bool = False) -> None:
-        """What it lacked may have come. `is_material`: what its volumes are made of has changed."""
+    def look(self, *, is_material: bool = False, has_images: bool = False) -> None:
+        """What it lacked may have come. `is_material`: what its volumes are made of has changed; `has_images`: images were imported."""
         if is_material:
             self._acts.remount()
         if self._acts.is_waiting_for_more or self._paused_until:
-            self._acts.hurry()
+            self._acts.hurry(has_images=has_images)
         self.touch(is_urgent=True)
 
     @property

@@ -98,6 +98,7 @@ async def test_describe(node: Node) -> None:
     assert "State:     waiting: CrashLoopBackOff, back-off" in said
     assert "State:     running: since 2024-01-31T12:00:00Z" in said
     assert said.splitlines()[-2:] == ["Events:", "  2024-01-31T12:00:01Z  Warning BackOff: back-off restarting (x3)"]
+    assert await node("describe", "pod", "-n", "default", "web") == (0, said, "")
     code, _, said = await node("describe", "pod", "nobody")
     assert code == 1
     assert "`pinnace get pods` lists them" in said

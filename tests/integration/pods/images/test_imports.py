@@ -101,6 +101,13 @@ async def test_every_kind_of_archive(node: Node, kind: str, ending: str) -> None
     assert list(node.store.layout.work.iterdir()) == []
 
 
+async def test_the_folder_is_made(node: Node) -> None:
+    node.import_dir.rmdir()
+    node.again()
+    assert await node.look() == []
+    assert node.import_dir.is_dir()
+
+
 @pytest.mark.parametrize("compression", Compression)
 async def test_every_packing_of_layers(node: Node, compression: Compression) -> None:
     await node.put("a.tar", lambda path: oci(path, build([layer([file("a", "a")], compression)])))

@@ -71,6 +71,17 @@ async def test_a_failing_pull_is_told_then_held_back_10_20_40_seconds(world: Pod
     assert world.container()["restartCount"] == 0
 
 
+@pytest.mark.parametrize("policy", ["IfNotPresent", "Never"])
+async def test_an_imported_image_ends_the_back_off(world: PodWorld, policy: str) -> None:
+    await world.apply(pod(containers=main(policy, "far:1")))
+    await world.advance(200)
+    assert not world.runtime.running("main")
+    world.runtime.images.add("far:1")
+    world.service.images_came()
+    await world.settle()
+    assert world.runtime.running("main")
+
+
 async def test_a_bad_name_says_so(world: PodWorld) -> None:
     await world.apply(pod(containers=main(image="Bad:1")))
     assert world.container()["state"]["waiting"]["reason"] == "InvalidImageName"
