@@ -52,12 +52,14 @@ class Acts:
         self._is_stale = False
         self.restarts: dict[str, int] = {}
         """Restart counts that the pod's last status tells of, for containers that the runtime has forgotten."""
+        self.ends: dict[str, int] = {}
+        """Likewise the exit codes."""
         self.started_here: set[str] = set()
         """Instances that this run of the agent started."""
 
     @property
     def memory(self) -> Memory:
-        return Memory(self._delays, self._troubles, self._owed, self.restarts)
+        return Memory(self._delays, self._troubles, self._owed, self.restarts, self.ends)
 
     def pull_ended(self) -> None:
         """What waited for an image may be looked at again."""

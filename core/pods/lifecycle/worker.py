@@ -23,7 +23,7 @@ from pinnace.core.pods.rules.observed import Observed
 from pinnace.core.pods.rules.phase import TERMINAL
 from pinnace.core.pods.rules.reconcile import Finish, MakeSandbox, Plan, StartContainer, reconcile
 from pinnace.core.pods.rules.status import DEADLINE, Ending, pod_status, refused_status, remembered
-from pinnace.core.pods.rules.statuses import Words, unix
+from pinnace.core.pods.rules.statuses import Words, told_ends, unix
 from pinnace.core.pods.rules.termination import is_news, is_sooner
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class PodWorker:
         self.status = status or dict(pod.status)
         self._images = PodImages(means.pulls, means.materials, means.events, self._pull_ended)
         self._acts = Acts(means, self._images)
-        self._acts.restarts = _restarts(self.status)
+        self._acts.restarts, self._acts.ends = _restarts(self.status), told_ends(self.status)
         self._watch = Watch(means)
         self._backoff = Backoff(*TROUBLE_SECONDS)
         self._said = ""
@@ -247,8 +247,9 @@ class PodWorker:
                 self.end(_DEADLINE, float(self.pod.grace_seconds))
                 return 0.0
             plan = reconcile(self.pod, seen, self._acts.memory, self._means.clock.wall())
-            self._tell(seen, plan)
-            if any(isinstance(each, Finish) for each in plan.actions):
+            is_over = any(isinstance(each, Finish) for each in plan.actions)
+            self._tell(seen, plan, is_terminal=is_over and not seen.instances)
+            if is_over:
                 self._is_over = True
                 self._is_touched = True
                 return 0.0
@@ -303,7 +304,7 @@ class PodWorker:
                     "pods.phase pod=%s/%s phase=%s reason=%s", self.pod.namespace, self.pod.name, status["phase"], status.get("reason", "")
                 )
             self.status = status
-            self._acts.restarts = _restarts(status)
+            self._acts.restarts, self._acts.ends = _restarts(status), told_ends(status)
         if is_new or not self._has_told:
             self._has_told = True
             self._keeper.told(self, is_new=is_new)

@@ -96,12 +96,17 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What the agent remembers of a pod beyond what the runtime tells. `delays` are by `delay_key`, `troubles` by container; `owed` are
-    containers that were ended to be started again; `restarts` are counts of containers that the runtime may have forgotten."""
+    containers that were ended to be started again; `restarts` are counts, `ends` exit codes of containers that the runtime may have
+    forgotten."""
 
     delays: Mapping[str, Delay] = field(default_factory=lambda: MappingProxyType({}))
     troubles: Mapping[str, Trouble] = field(default_factory=lambda: MappingProxyType({}))
     owed: Collection[str] = frozenset()
     restarts: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    ends: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+
+NOTHING: Final = Memory()
 
 
 def delay_key(container: Container) -> str:
@@ -113,7 +118,7 @@ def reconcile(pod: Pod, seen: Observed, memory: Memory, now: float) -> Plan:
     """For a pod that is to run: neither deleted nor evicted nor in a terminal phase. `now` in Unix seconds."""
     fault = sandbox_fault(pod, seen)
     if fault is not None:
-        return _anew(pod, seen, fault)
+        return _anew(pod, seen, memory, fault)
     round_ = _Round(pod, seen, memory, now)
     is_initialized = round_.initialize()
     if round_.is_over:
@@ -140,29 +145,36 @@ def sandbox_fault(pod: Pod, seen: Observed) -> str | None:
     return None
 
 
-def must_run(pod: Pod, container: Container, instance: Instance | None, owed: Collection[str] = ()) -> bool:
+def must_run(pod: Pod, container: Container, instance: Instance | None, memory: Memory = NOTHING) -> bool:
     """Whether a container that is not running is to be started (the kubelet's restart decision)."""
     if pod.is_deleting:
         return False
-    if instance is None or container.name in owed:
+    if container.name in memory.owed:
         return True
+    if instance is None:
+        return container.name not in memory.ends or _runs_again(pod, container, memory.ends[container.name])
     match instance.state:
         case ContainerState.RUNNING:
             return False
         case ContainerState.CREATED | ContainerState.UNKNOWN:
             return True
         case ContainerState.EXITED:
-            if container.is_sidecar:
-                return True
-            if container.is_init:
-                return instance.exit_code != 0 and pod.restart_policy is not RestartPolicy.NEVER
-            match pod.restart_policy:
-                case RestartPolicy.ALWAYS:
-                    return True
-                case RestartPolicy.ON_FAILURE:
-                    return instance.exit_code != 0
-                case RestartPolicy.NEVER:
-                    return False
+            return _runs_again(pod, container, instance.exit_code)
+
+
+def _runs_again(pod: Pod, container: Container, exit_code: int) -> bool:
+    """After an end with that code."""
+    if container.is_sidecar:
+        return True
+    if container.is_init:
+        return exit_code != 0 and pod.restart_policy is not RestartPolicy.NEVER
+    match pod.restart_policy:
+        case RestartPolicy.ALWAYS:
+            return True
+        case RestartPolicy.ON_FAILURE:
+            return exit_code != 0
+        case RestartPolicy.NEVER:
+            return False
 
 
 def is_changed(container: Container, instance: Instance) -> bool:
@@ -185,11 +197,11 @@ def superseded(seen: Observed) -> list[RemoveContainer | RemoveSandbox]:
     return gone
 
 
-def _anew(pod: Pod, seen: Observed, why: str) -> Plan:
+def _anew(pod: Pod, seen: Observed, memory: Memory, why: str) -> Plan:
     """A new sandbox, unless there is nothing left to run in it."""
     was_here = bool(seen.sandboxes) and bool(seen.instances)
     is_over = was_here and pod.restart_policy is RestartPolicy.NEVER
-    if is_over or not any(must_run(pod, each, seen.newest(each.name)) or _runs(seen, each) for each in pod.containers):
+    if is_over or not any(must_run(pod, each, seen.newest(each.name), memory) or _runs(seen, each) for each in pod.containers):
         return Plan((Finish(),))
     attempt = seen.sandboxes[0].attempt + 1 if seen.sandboxes else 0
     return Plan((MakeSandbox(attempt, why),))
@@ -239,7 +251,7 @@ class _Round:
         for each in self._pod.containers:
             self._keep(each)
         self.is_over = not any(
-            _runs(self._seen, each) or must_run(self._pod, each, self._seen.newest(each.name), self._memory.owed)
+            _runs(self._seen, each) or must_run(self._pod, each, self._seen.newest(each.name), self._memory)
             for each in self._pod.containers
         )
 
@@ -266,7 +278,7 @@ class _Round:
         instance = self._seen.newest(container.name)
         if instance is not None and instance.state is ContainerState.RUNNING:
             self._judge(container, instance)
-        elif must_run(self._pod, container, instance, self._memory.owed):
+        elif must_run(self._pod, container, instance, self._memory):
             if instance is not None and instance.state is ContainerState.UNKNOWN:
                 self.stops.append(StopContainer(container, instance, Why.LOST))
             self._start(container)

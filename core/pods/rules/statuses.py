@@ -150,6 +150,19 @@ def _last_state(instances: tuple[Instance, ...], words: Words, old: Object) -> O
     return dict(old.get("lastState") or {})
 
 
+def told_ends(status: Object) -> dict[str, int]:
+    """By container: with which code it ended, as a pod's status tells; LOST_EXIT_CODE for what ran, if the runtime knows it no more."""
+    ends = {}
+    for each in status.get("containerStatuses") or ():
+        if isinstance(each, dict) and each.get("name") and each.get("containerID"):
+            state, last = each.get("state") or {}, (each.get("lastState") or {}).get("terminated") or {}
+            if (ended := state.get("terminated")) is not None:
+                ends[str(each["name"])] = int(ended.get("exitCode") or 0)
+            elif state.get("running") is not None or last.get("message") == _LOST_RUNNING:
+                ends[str(each["name"])] = LOST_EXIT_CODE
+    return ends
+
+
 def _recall(status: Object, old: Object) -> None:
     """The runtime knows no such container: what was told of it before counts on."""
     for name in ("image", "imageID", "containerID"):

@@ -323,6 +323,25 @@ async def test_counts_survive_a_runtime_that_forgot_everything(world: PodWorld) 
     assert world.container()["restartCount"] == 2
 
 
+async def test_a_runtime_that_forgot_everything_makes_nothing_run_twice(world: PodWorld) -> None:
+    """As CRI-O does after a power cut."""
+    await world.apply(pod("never", restartPolicy="Never"))
+    await world.apply(pod("half", containers=[{"name": "done"}, {"name": "cut"}], restartPolicy="OnFailure"))
+    world.exit("done", 0)
+    await world.settle()
+    await world.stop()
+    world.runtime.boxes.clear()
+    world.runtime.instances.clear()
+    await world.restart()
+    assert world.api("never")["phase"] == "Failed"
+    assert world.container(of="never")["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
+    assert world.api("half")["phase"] == "Running"
+    assert [(each.name, each.attempt) for each in world.runtime.running()] == [("cut", 1)]
+    statuses = {each["name"]: each for each in world.api("half")["containerStatuses"]}
+    assert statuses["done"]["state"]["terminated"]["exitCode"] == 0
+    assert (statuses["done"]["restartCount"], statuses["cut"]["restartCount"]) == (0, 1)
+
+
 async def test_ten_pods_come_back_from_the_store_after_a_reboot_offline(world: PodWorld) -> None:
     for index in range(10):
         await world.apply(pod(f"p{index}", restartPolicy=("Always", "OnFailure")[index % 2]))

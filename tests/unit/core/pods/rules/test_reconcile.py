@@ -182,6 +182,24 @@ def test_counts_go_on_when_the_runtime_forgot() -> None:
     assert start.attempt == 5
 
 
+@pytest.mark.parametrize(("code", "policies"), [(0, {"Always"}), (137, {"Always", "OnFailure"})])
+def test_what_ended_stays_ended_when_the_runtime_forgot(code: int, policies: set[str]) -> None:
+    memory = Memory(restarts={"main": 0}, ends={"main": code})
+    for policy in ("Always", "OnFailure", "Never"):
+        (action,) = reconcile(make_pod(restartPolicy=policy), observed([], []), memory, NOW).actions
+        assert isinstance(action, MakeSandbox if policy in policies else Finish), policy
+
+
+def test_of_two_that_the_runtime_forgot_only_the_one_that_failed_starts_again() -> None:
+    pod = make_pod([{"name": "done"}, {"name": "cut"}], restartPolicy="OnFailure")
+    memory = Memory(restarts={"done": 0, "cut": 0}, ends={"done": 0, "cut": 137})
+    (make,) = reconcile(pod, observed([], []), memory, NOW).actions
+    assert isinstance(make, MakeSandbox)
+    (start,) = reconcile(pod, observed([box()], []), memory, NOW).actions
+    assert isinstance(start, StartContainer)
+    assert (start.container.name, start.attempt) == ("cut", 1)
+
+
 def test_first_starts_wait_for_an_image_on_its_way() -> None:
     pod = make_pod([{"name": "a"}, {"name": "b"}, {"name": "c"}])
     memory = Memory(troubles={"b": Trouble("", "", FOREVER)})
