@@ -137,7 +137,7 @@ class StreamServer:
         kind = frames.EXEC if is_whole else errand.kind
         if kind in (frames.EXEC, frames.ATTACH) and not is_whole and not head.is_upgrade:
             raise Refused(400, "Upgrade request required")
-        if head.opening.path.startswith("/portForward/") and not is_whole:
+        if head.opening.path.startswith("/portForward/") and not is_whole and errand.node in self._tunnels:
             raise Refused(501, f"node {errand.node} is KubeEdge's: its tunnel has no port-forward")
         opening = head.opening
         kept = tuple(pair for pair in opening.headers if pair[0].lower() != "authorization")

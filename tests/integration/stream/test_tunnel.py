@@ -93,6 +93,17 @@ async def test_everything_ends_though_a_reader_stopped(tmp_path: Path) -> None:
         await children.kill(slow)
 
 
+@pytest.mark.parametrize("command", [("port-forward", "pod/gone", ":80"), ("exec", "gone", "--", "ls"), ("logs", "gone")])
+async def test_a_node_that_is_away_is_said_to_be_away(world: World, command: tuple[str, ...]) -> None:
+    await world.way.kube.ask("POST", "/api/v1/nodes", {"metadata": {"name": "away"}})
+    found = await world.way.kube.get(f"/api/v1/nodes/{NODE}")
+    await world.way.kube.merge("/api/v1/nodes/away/status", {"status": found["status"]})
+    await world.way.add(world.runtime.add_pod("gone", "away", "main"))
+    code, _, said = await world.way.kubectl(*command)
+    assert code == 1
+    assert "node away has no tunnel to this cloudcore" in said
+
+
 async def test_a_cut_line_ends_what_ran_and_the_next_command_works(world: World) -> None:
     process = await world.way.start("exec", "-i", "web", "--", "cat", stdin=asyncio.subprocess.PIPE)
     assert process.stdin is not None
