@@ -34,7 +34,9 @@ class LifecycleHooks:
             raise HookFailed(f"invalid handler: expected one of {', '.join(_METHODS)} or sleep")
         try:
             async with asyncio.timeout(timeout_seconds):
-                seen = await self._looks.look(method, handler[method], Target(container, container_id, pod_ip), timeout_seconds)
+                seen = await self._looks.look(
+                    method, handler[method], Target(container, container_id, pod_ip, pod.host_network), timeout_seconds
+                )
         except TimeoutError as error:
             raise HookFailed(f"{method} hook did not end within {timeout_seconds:g} s") from error
         if seen.outcome not in (Outcome.SUCCESS, Outcome.WARNING):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shlex
+import socket
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -25,11 +26,17 @@ class Look(NamedTuple):
 
 
 class Target(NamedTuple):
-    """A running container; `pod_ip` "" is looked for on this machine."""
+    """A running container; `pod_ip` "" is looked for on this machine. `is_host`: it has the machine's network."""
 
     container: Container
     container_id: str
     pod_ip: str
+    is_host: bool = False
+
+    @property
+    def host(self) -> str:
+        """Where it is now. A machine may lose its address, as with its network cable, and what listens there must not be ended for that."""
+        return self.pod_ip if self.pod_ip and not (self.is_host and not _has(self.pod_ip)) else _HERE
 
 
 class Executor(Protocol):
@@ -74,7 +81,7 @@ class Looks:
 
 
 async def _http(action: Object, target: Target, timeout_seconds: float) -> Look:
-    host = action.get("host") or target.pod_ip or _HERE
+    host = action.get("host") or target.host
     url = http.address(action.get("scheme") or "http", host, port_number(action.get("port"), target.container), action.get("path") or "/")
     headers = [(str(each.get("name", "")), str(each.get("value", ""))) for each in action.get("httpHeaders") or ()]
     try:
@@ -90,7 +97,7 @@ async def _http(action: Object, target: Target, timeout_seconds: float) -> Look:
 
 
 async def _tcp(action: Object, target: Target, timeout_seconds: float) -> Look:
-    host = action.get("host") or target.pod_ip or _HERE
+    host = action.get("host") or target.host
     port = port_number(action.get("port"), target.container)
     try:
         async with asyncio.timeout(timeout_seconds):
@@ -107,7 +114,7 @@ async def _tcp(action: Object, target: Target, timeout_seconds: float) -> Look:
 
 
 async def _grpc(action: Object, target: Target, timeout_seconds: float) -> Look:
-    host, port = target.pod_ip or _HERE, port_number(action.get("port"), target.container)
+    host, port = target.host, port_number(action.get("port"), target.container)
     try:
         status = await health.check(
             host, port, action.get("service") or "", timeout_seconds=timeout_seconds, user_agent=f"{http.USER_AGENT} grpc"
@@ -117,6 +124,17 @@ async def _grpc(action: Object, target: Target, timeout_seconds: float) -> Look:
     if status == "SERVING":
         return Look(Outcome.SUCCESS, "service healthy")
     return Look(Outcome.FAILURE, f'service unhealthy (responded with "{status}")')
+
+
+def _has(address: str) -> bool:
+    """Whether this machine has the address at this moment."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
 
 
 def port_number(port: Any, container: Container) -> int:

@@ -56,7 +56,7 @@ class ProbeRunner:
         if container_id in self._watched:
             return
         specs = {kind: spec for kind, field in _FIELDS.items() if (spec := probe_spec(container.spec.get(field) or {})) is not None}
-        watched = _Watched(pod, Target(container, container_id, pod_ip), specs, is_restart=is_restart)
+        watched = _Watched(pod, Target(container, container_id, pod_ip, pod.host_network), specs, is_restart=is_restart)
         if is_restart:
             _recall(watched)
         self._watched[container_id] = watched

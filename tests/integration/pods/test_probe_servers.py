@@ -82,6 +82,17 @@ async def test_http_answers(answer: bytes, outcome: Outcome, message: str) -> No
         assert await look("httpGet", {"port": port, "path": "/healthz"}) == (outcome, message)
 
 
+@pytest.mark.parametrize("method", ["httpGet", "tcpSocket"])
+async def test_what_has_the_machines_network_is_found_though_the_machine_lost_its_address(method: str) -> None:
+    """As when the network cable is pulled: nothing that serves here is to be ended for it."""
+    target = Target(Container({"name": "c"}, is_init=False), "id", "198.51.100.9", is_host=True)
+    async with serving(b"HTTP/1.1 200 OK\r\n" + CLOSE) as (port, _):
+        seen = await Looks(NoRuntime()).look(method, {"port": port}, target, 5.0)
+    assert seen.outcome is Outcome.SUCCESS
+    assert target._replace(pod_ip="127.0.0.1").host == "127.0.0.1"
+    assert target._replace(is_host=False).host == "198.51.100.9"
+
+
 @pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH\r\n\r\n", b"HTTP/1.1 2x0 \r\n\r\n", b"\x00" * 70_000, b""])
 async def test_what_is_no_http_fails(answer: bytes) -> None:
     async with serving(answer) as (port, _):
