@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+import uvloop
 from rig.containerd import Containerd
 from rig.cri import CriHome
 from rig.crio import Crio, program
@@ -15,6 +17,11 @@ from rig.oci import OciHome
 from rig.podnode import Home, PodNode, pod_node
 
 IMAGE = "pinnace.test/busybox:1"
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """uvloop, as in the product."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="module", params=["crun", "containerd", *(("crio",) if program() else ())])
