@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, Self
 
@@ -16,6 +17,8 @@ from pinnace.core.pods.cri.upgrade import connect
 
 REMOTE_COMMAND: Final = "v4.channel.k8s.io"
 PORT_FORWARD: Final = "portforward.k8s.io"
+_KILLED: Final = "signal: killed"
+"""How CRI-O says that a command went with its container."""
 _LEAVE_SECONDS: Final = 5.0
 """What is written and not sent yet has so long to go out."""
 
@@ -149,6 +152,8 @@ def exit_code(said: bytes) -> int:
         message = str(status.get("message", ""))
     except (ValueError, AttributeError, TypeError, KeyError):
         message = said.decode(errors="replace")
+    if message.endswith(_KILLED):
+        return 128 + signal.SIGKILL
     raise RuntimeFailed(f"the command did not run to its end: {message[:1024] or 'the container runtime broke off the stream'}")
 
 

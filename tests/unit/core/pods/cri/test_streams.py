@@ -157,6 +157,7 @@ async def test_port_forward_error_is_told() -> None:
     [
         (b'{"metadata":{},"status":"Success"}', 0),
         (b'{"status":"Failure","reason":"NonZeroExitCode","details":{"causes":[{"reason":"ExitCode","message":"137"}]}}', 137),
+        (b'{"status":"Failure","reason":"InternalError","message":"error executing command in container: signal: killed"}', 137),
     ],
 )
 def test_exit_code_of_a_status(said: bytes, code: int) -> None:
