@@ -28,6 +28,7 @@ from pinnace.core.meta.inventory import InventoryReport
 from pinnace.core.meta.store import Store
 from pinnace.core.meta.sync import Sync
 from pinnace.core.node.machine import Reader
+from pinnace.core.node.objects import last_address
 from pinnace.core.node.service import NodeService
 from pinnace.core.settings import EdgeCoreSettings
 from pinnace.core.stream.service import StreamService
@@ -122,9 +123,11 @@ def _pods(settings: EdgedSettings, node: NodeName, store: Store, link: HubLink, 
     from pinnace.core.pods.host import PodNode
 
     machine = reader.machine()
+    shelf = StoredShelf(node, store, tuple)
 
     def addresses() -> list[str]:
-        address = reader.address(settings.node_ip)
+        """Without a network the last one known: what pods and people were told stays so."""
+        address = reader.address(settings.node_ip) or last_address(shelf.node() or {})
         return [address] if address else []
 
     return PodNode(

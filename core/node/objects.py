@@ -148,6 +148,12 @@ def _pressures(load: Load) -> frozenset[str]:
     return frozenset(kind for kind, is_so in found.items() if is_so)
 
 
+def last_address(live: Object) -> str:
+    """The address that a Node had when its status was last told; "" when it had none."""
+    told = (live.get("status") or {}).get("addresses") or ()
+    return next((str(each.get("address") or "") for each in told if each.get("type") == "InternalIP"), "")
+
+
 def _conditions(pressures: frozenset[str], problems: Mapping[str, str], live: Object, now: str, host: PodHost | None) -> list[Object]:
     before: dict[str, Object] = {each.get("type", ""): each for each in (live.get("status") or {}).get("conditions") or ()}
     problem = host.problem if host is not None else ""

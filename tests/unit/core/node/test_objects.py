@@ -150,6 +150,13 @@ def test_other_peoples_conditions_are_left_to_them() -> None:
     assert {each["type"] for each in status(live=live)["conditions"]} == {"MemoryPressure", "DiskPressure", "PIDPressure", "Ready"}
 
 
+def test_the_last_address_is_that_of_the_last_status() -> None:
+    told = [{"type": "Hostname", "address": "pi"}, {"type": "InternalIP", "address": "192.168.4.22"}]
+    assert objects.last_address({"status": {"addresses": told}}) == "192.168.4.22"
+    lacking: list[objects.Object] = [{}, {"status": {}}, {"status": {"addresses": told[:1]}}]
+    assert [objects.last_address(live) for live in lacking] == ["", "", ""]
+
+
 def test_leases() -> None:
     lease = objects.lease_object(NODE, "uid-1", 40, WALL)
     assert lease["spec"] == {"holderIdentity": NODE, "leaseDurationSeconds": 40, "renewTime": "2027-01-15T08:00:00.250000Z"}
