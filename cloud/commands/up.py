@@ -189,12 +189,19 @@ def _greeting(stack: Stack, folder: Path | None) -> list[str]:
         """  -p '[{"op":"add","path":"/spec/properties/0/desired/value","value":"ON"}]'""",
         f"  kubectl get device {DEVICE} -o yaml",
         "  kubectl get nodes,pods -o wide",
-        *(["  kubectl logs deployment/traffic-light"] if stack.pods is not None else []),
+        *_about_pods(stack),
         f"  {program()} status{where}",
     ]
     if stack.is_advertised:
         lines += ["a second machine joins with (`pinnace gettoken` prints a token for another day):", f"  {stack.join_line}"]
     return [*lines, f"Ctrl-C here, or `{program()} down{where}` there, ends all of it.", ""]
+
+
+def _about_pods(stack: Stack) -> list[str]:
+    if stack.pods is None:
+        return []
+    config = shlex.quote(str(stack.places.config / "edgecore.yaml"))
+    return ["  kubectl logs deployment/traffic-light", f"  {program()} get pods --config {config}"]
 
 
 async def _draw(journal: Journal) -> None:

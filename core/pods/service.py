@@ -118,6 +118,7 @@ class PodService:
         finally:
             self._is_loaded = False
             self.loaded.clear()
+            await self._records.flush()
             await self._runtime.close()
 
     async def changed(self, change: ObjectChange) -> None:

@@ -34,14 +34,20 @@ class StatusRecords:
         while True:
             await self._is_due.wait()
             await self._clock.sleep(LINGER_SECONDS)
-            self._is_due.clear()
-            changes, self._changes = self._changes, {}
-            try:
-                await self._objects.apply(list(changes.values()))
-            except StoreError as error:
-                logger.warning("pods.status.not-kept pods=%d reason=%s; tried again in %gs", len(changes), error, LINGER_SECONDS)
-                self._changes = changes | self._changes
-                self._is_due.set()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write now what changed; what cannot be written waits for the next time."""
+        self._is_due.clear()
+        changes, self._changes = self._changes, {}
+        if not changes:
+            return
+        try:
+            await self._objects.apply(list(changes.values()))
+        except StoreError as error:
+            logger.warning("pods.status.not-kept pods=%d reason=%s; tried again in %gs", len(changes), error, LINGER_SECONDS)
+            self._changes = changes | self._changes
+            self._is_due.set()
 
     def status(self, pod: Pod) -> Object:
         key = _key(pod)

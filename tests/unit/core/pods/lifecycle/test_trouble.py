@@ -112,3 +112,14 @@ async def test_a_record_that_was_not_written_is_tried_again(world: PodWorld, mon
     await world.advance(25)
     assert refused
     assert orjson.loads(world.objects.stored[RECORD].body)["status"]["phase"] == "Running"
+
+
+async def test_an_agent_that_ends_in_order_keeps_the_last_statuses(world: PodWorld) -> None:
+    await world.apply(pod())
+    await world.advance(11)
+    world.exit("main", 1)
+    await world.settle()
+    assert world.container()["restartCount"] == 1
+    await world.stop()
+    kept = orjson.loads(world.objects.stored[RECORD].body)["status"]
+    assert kept["containerStatuses"][0]["restartCount"] == 1
