@@ -74,8 +74,13 @@ def test_the_mapper_in_a_pod_is_seen_with_kubectl_and_ends_with_down(tmp_path: P
                 ["kubectl", *arguments], env=environment, capture_output=True, text=True, timeout=SECONDS, check=True
             ).stdout
 
-        assert kubectl("get", "pods", "-l", "app=traffic-light", "-o", "jsonpath={.items[0].status.phase}") == "Running"
-        assert "mqtt.connected" in kubectl("logs", "deployment/traffic-light")
+        status = "jsonpath={.items[0].status.phase} {.items[0].status.containerStatuses[0].restartCount}"
+        assert kubectl("get", "pods", "-l", "app=traffic-light", "-o", status) == "Running 0"
+        until(
+            lambda: "mqtt.connected" in kubectl("logs", "deployment/traffic-light"),
+            more=lambda: kubectl("get", "pods", "-o", "yaml"),
+        )
+        assert kubectl("get", "pods", "-l", "app=traffic-light", "-o", status) == "Running 0"
         processes = kubectl("exec", "deployment/traffic-light", "--", "ps")
         assert "/traffic/light --device=traffic-light-instance-01" in processes
         terminal.process.kill()

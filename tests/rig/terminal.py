@@ -80,8 +80,8 @@ def pinnace(*arguments: str, environment: Mapping[str, str] | None = None) -> su
     )
 
 
-def until(condition: Callable[[], Any]) -> None:
+def until(condition: Callable[[], Any], *, more: Callable[[], str] = str) -> None:
     deadline = time.monotonic() + SECONDS
     while not condition():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, more()
         time.sleep(0.02)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 CHUNK: Final = 32 << 10
 BUFFERED: Final = 128 << 10
@@ -14,8 +14,7 @@ BUFFERED: Final = 128 << 10
 
 def bound(transport: asyncio.BaseTransport) -> None:
     """Keep little for a slow reader. By itself Linux queues megabytes on each side of every hop (net.ipv4.tcp_wmem, tcp_rmem)."""
-    if isinstance(transport, asyncio.WriteTransport):
-        transport.set_write_buffer_limits(BUFFERED)
+    cast(asyncio.WriteTransport, transport).set_write_buffer_limits(BUFFERED)  # uvloop's is none by inheritance
     found = transport.get_extra_info("socket")
     if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
         return

@@ -216,6 +216,7 @@ def test_back_and_a_version_that_does_not_come_up_gives_way(pod: int, tmp_path: 
     assert running_from() == VERSION
     said = run(another(tmp_path / "bad", "100.0", broken="lib/uvloop/loop*.so"), "install", code=1)
     assert f"100.0 does not come up, so {VERSION} is in use again" in said
+    assert "100.0, the version before, did not come up" in run("pinnace", "install", "--rollback", code=3)
     assert running_from() == VERSION
     assert sleeper() == pod
     until(lambda: re.search(r"sleeper-machine-1 +1/1 +Running +0 ", run("pinnace", "get", "pods")), "the pod as it was")
