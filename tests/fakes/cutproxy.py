@@ -96,7 +96,7 @@ class CutProxy:
         self._listener: asyncio.Server | None = None
 
     async def __aenter__(self) -> CutProxy:
-        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._listener = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -146,11 +146,14 @@ class CutProxy:
             self.cuts += 1
             pair.cut()
 
-    async def _serve(self, client_reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accepted(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        """Whoever is accepted is closed, also when the proxy ends before it was served."""
+        task = asyncio.create_task(self._serve(reader, client))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: client.close())
+
+    async def _serve(self, client_reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         self.connections += 1
         plan = self._plans.popleft() if self._plans else self._always()
         if plan.refuse or self.is_refusing:

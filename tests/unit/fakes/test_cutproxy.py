@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -119,3 +120,16 @@ async def test_a_plan_is_for_one_connection_and_refusing_for_all(proxy: CutProxy
     assert await exchanged(proxy, b"abc", is_all=True) == b"abc"
     proxy.is_refusing = True
     assert await exchanged(proxy, b"abc") == b""
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_who_is_accepted_as_it_ends_is_closed(turns: int) -> None:
+    async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as target:
+        async with CutProxy("127.0.0.1", target.sockets[0].getsockname()[1]) as proxy:
+            reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        async with asyncio.timeout(20):
+            with contextlib.suppress(OSError):
+                assert await reader.read() == b""
+        writer.close()
