@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 from rig import nodepods as pods
 from rig.kube import KubeClient
-from rig.podplaces import pod_places
 from rig.processes import free_port
 from rig.system import System, eventually
 
 pytestmark = [pytest.mark.containers, pytest.mark.root, pytest.mark.mosquitto, pytest.mark.timeout(240)]
 EVENTS = "/api/v1/namespaces/default/events"
 Said = Callable[[dict[str, Any]], object]
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[tuple[System, KubeClient]]:
-    with pod_places() as places:
-        places.offer()
-        system = System(tmp_path / "s", pods=places)
-        async with system.running() as kube:
-            yield system, kube
 
 
 def waits(*reasons: str) -> Said:

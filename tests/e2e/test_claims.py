@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rig import nodepods as pods
 from rig.kube import KubeClient
-from rig.podplaces import pod_places
 from rig.system import NODE, System, eventually
 
 pytestmark = [pytest.mark.containers, pytest.mark.root, pytest.mark.mosquitto, pytest.mark.timeout(240)]
@@ -17,15 +15,6 @@ CORE = "/api/v1/namespaces/default"
 CLAIMS = f"{CORE}/persistentvolumeclaims"
 SIZE = {"storage": "1Mi"}
 SAY = ["sh", "-c", "cat /shared/word /local/word >/shared/said; " + pods.FOREVER[-1]]
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[tuple[System, KubeClient]]:
-    with pod_places() as places:
-        places.offer()
-        system = System(tmp_path / "s", pods=places)
-        async with system.running() as kube:
-            yield system, kube
 
 
 async def make(kube: KubeClient, path: str, name: str, **parts: Any) -> None:

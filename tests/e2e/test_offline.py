@@ -4,15 +4,13 @@ an unseen config map is named, and pods run without the Node's own row. Static p
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 from rig import nodepods as pods
 from rig.kube import KubeClient
-from rig.podplaces import BUSYBOX, PodPlaces, pod_places
+from rig.podplaces import BUSYBOX, PodPlaces
 from rig.powercut import local_pods, power_cut
 from rig.system import NODE, System, eventually
 
@@ -26,15 +24,6 @@ spec:
   hostNetwork: true
   containers: [{{name: main, image: "{BUSYBOX}", imagePullPolicy: IfNotPresent, command: [sh, -c, "while :; do sleep 0.1; done"]}}]
 """
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[tuple[System, KubeClient]]:
-    with pod_places() as places:
-        places.offer()
-        system = System(tmp_path / "s", pods=places)
-        async with system.running() as kube:
-            yield system, kube
 
 
 def with_token(name: str) -> dict[str, Any]:

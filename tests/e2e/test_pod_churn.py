@@ -7,14 +7,13 @@ import asyncio
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rig import nodepods as pods
 from rig.kube import KubeClient
-from rig.podplaces import PodPlaces, pod_places
+from rig.podplaces import PodPlaces
 from rig.system import System, eventually
 
 SOAK = bool(os.environ.get("PINNACE_SOAK"))
@@ -22,15 +21,6 @@ KILLS = 100 if SOAK else 10
 SEED = int(os.environ.get("PINNACE_SEED", "20261128"))
 STEADY = ("steady-0", "steady-1", "steady-2")
 pytestmark = [pytest.mark.containers, pytest.mark.root, pytest.mark.mosquitto, pytest.mark.slow]
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[tuple[System, KubeClient]]:
-    with pod_places() as places:
-        places.offer()
-        system = System(tmp_path / "s", pods=places)
-        async with system.running() as kube:
-            yield system, kube
 
 
 def marked(places: PodPlaces) -> Counter[str]:

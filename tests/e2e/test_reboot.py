@@ -3,27 +3,15 @@ made good afterwards, and nothing that lives is touched."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from rig import nodepods as pods
 from rig.kube import KubeClient
-from rig.podplaces import pod_places
 from rig.powercut import local_pods, power_cut
 from rig.system import System, eventually
 
 pytestmark = [pytest.mark.containers, pytest.mark.root, pytest.mark.mosquitto, pytest.mark.timeout(300)]
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[tuple[System, KubeClient]]:
-    with pod_places() as places:
-        places.offer()
-        system = System(tmp_path / "s", pods=places)
-        async with system.running() as kube:
-            yield system, kube
 
 
 async def test_ten_pods_come_back_with_no_network_and_are_left_alone_when_it_returns(node: tuple[System, KubeClient]) -> None:
