@@ -28,9 +28,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from integration.mosquitto import TestTls, free_port, make_tls
+from integration.mosquitto import TestTls, make_tls
 
 from pinnace.core.base.imagefiles import Blob, BuiltImage, index_of
+from rig.processes import free_port
 
 DEADLINE = 20.0
 

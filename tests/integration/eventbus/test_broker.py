@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 from integration.eventbus.conftest import DEADLINE, run
-from integration.mosquitto import Mosquitto, Probe, free_port, program
+from integration.mosquitto import Mosquitto, Probe, program
+from rig.processes import free_port
 from rig.waiting import until
 
 from pinnace.core.base.aio.backoff import Backoff

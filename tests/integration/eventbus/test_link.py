@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from integration.eventbus.conftest import Link, run, seen
-from integration.mosquitto import Mosquitto, Probe, free_port, make_tls
+from integration.mosquitto import Mosquitto, Probe, make_tls
+from rig.processes import free_port
 from rig.waiting import until
 
 from pinnace.core.eventbus import link as link_module

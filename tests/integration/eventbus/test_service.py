@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 import pytest
 from integration.eventbus.conftest import DEADLINE, run, seen
-from integration.mosquitto import Mosquitto, Probe, free_port
+from integration.mosquitto import Mosquitto, Probe
+from rig.processes import free_port
 from rig.waiting import until
 
 from pinnace.core.base.contract import envelopes
