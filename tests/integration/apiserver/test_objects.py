@@ -148,7 +148,7 @@ async def test_status_is_apart(client: Any) -> None:
     await client.ask("DELETE", f"/api/v1/nodes/{name}")
 
 
-async def test_generation_counts_the_spec(client: Any, ns: str) -> None:
+async def test_generation_counts_the_spec(client: Any, ns: str, eventually: Any) -> None:
     path = f"/apis/apps/v1/namespaces/{ns}/replicasets"
     template = {"metadata": {"labels": {"a": "1"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
     spec = {"replicas": 1, "selector": {"matchLabels": {"a": "1"}}, "template": template}
@@ -157,7 +157,8 @@ async def test_generation_counts_the_spec(client: Any, ns: str) -> None:
     assert (await client.merge(f"{path}/r", {"spec": {"replicas": 2}}))["metadata"]["generation"] == 2
     assert (await client.merge(f"{path}/r", {"metadata": {"labels": {"x": "y"}}}))["metadata"]["generation"] == 2
     assert (await client.merge(f"{path}/r/status", {"status": {"replicas": 2}}))["metadata"]["generation"] == 2
-    scale = await client.get(f"{path}/r/scale")
+    # the controller says so as well, once it has made both pods
+    scale = await eventually(lambda: client.get(f"{path}/r/scale"), lambda found: found["status"]["replicas"] == 2)
     assert (scale["kind"], scale["spec"], scale["status"]) == ("Scale", {"replicas": 2}, {"replicas": 2, "selector": "a=1"})
     assert (await client.merge(f"{path}/r/scale", {"spec": {"replicas": 5}}))["spec"] == {"replicas": 5}
     assert (await client.get(f"{path}/r"))["metadata"]["generation"] == 3
