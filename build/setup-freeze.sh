@@ -39,6 +39,12 @@ if ((${#missing[@]})); then
     DEBIAN_FRONTEND=noninteractive "${root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$log" 2>&1 ||
         { cat "$log" >&2; exit 1; }
 fi
+# mmdebstrap's apt, and gpgv for it, run as a user of their own.
+mode=$(stat -c %a /dev/null)
+if [ "$mode" != 666 ]; then
+    printf '\033[1m==>\033[0m giving /dev/null back to every user; its mode was %s\n' "$mode"
+    "${root[@]}" chmod 666 /dev/null
+fi
 # Another architecture's programs are run by the kernel, through an emulator that it was told of.
 if [ "$arch" != "$native" ] && [ ! -e "/proc/sys/fs/binfmt_misc/qemu-$emulator" ]; then
     [ -e /proc/sys/fs/binfmt_misc/register ] || "${root[@]}" mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 from collections.abc import Generator
 from pathlib import Path
@@ -46,6 +47,16 @@ def _default_places_stay_untouched() -> Generator[None, None, None]:
     yield
     appeared = [str(each) for each in DEFAULT_PLACES if each.exists() and each not in before]
     assert not appeared, f"a test started an edge in the default places, which left {', '.join(appeared)}: give it its own"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _dev_null_stays_as_it_was() -> Generator[None, None, None]:
+    """A container that gets hold of the machine's own may change it for everybody."""
+    before = Path("/dev/null").stat()
+    yield
+    after = Path("/dev/null").stat()
+    said = f"a test left /dev/null with mode {stat.S_IMODE(after.st_mode):o} and owner {after.st_uid}:{after.st_gid}"
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid), said
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

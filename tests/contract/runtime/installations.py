@@ -50,6 +50,7 @@ class Quirk(Enum):
     KEEPS_EXEC = "a command goes on when who started it has left, until it reads or writes"
     CHECKS_EARLY = "that there is no such program is found out when the container is made, not when it starts"
     EXEC_FAILS_INSIDE = "why a command cannot be started is its output, with exit code 255"
+    SHARES_NULL = "a command without standard input has the host's /dev/null"
     NO_LOOPBACK_PORTS = "host ports are at the machine's addresses but for 127.0.0.1"
 
 
@@ -184,7 +185,7 @@ class FakeInstallation(AbstractContextManager[Installation]):
 
 
 INSTALLATIONS: Mapping[str, Callable[[Path], AbstractContextManager[Installation]]] = {
-    "cri": lambda _: _Cri("cri", Containerd(), Quirk.LOSES_TAIL, Quirk.KEEPS_EXEC),
+    "cri": lambda _: _Cri("cri", Containerd(), Quirk.LOSES_TAIL, Quirk.KEEPS_EXEC, Quirk.SHARES_NULL),
     "crio": lambda _: _Cri("crio", Crio(), Quirk.CHECKS_EARLY, Quirk.EXEC_FAILS_INSIDE, Quirk.NO_LOOPBACK_PORTS),
     "oci": _BuiltIn,
     "fake": FakeInstallation,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from contract.runtime.installations import Installation, Quirk
@@ -83,6 +84,23 @@ async def test_many_commands_at_once(pod: TestPod) -> None:
     container_id = await pod.start()
     said = await asyncio.gather(*(pod.exec(container_id, f"echo {number}") for number in range(6)))
     assert said == [f"{number}\n" for number in range(6)]
+
+
+@pytest.mark.parametrize("user", [None, 1000])
+async def test_no_stream_is_the_hosts_dev_null(pod: TestPod, installation: Installation, user: int | None) -> None:
+    """Who has it as a standard stream may change its owner and mode: the host's, for everybody."""
+    null = Path("/dev/null").stat()
+    text, security = "for each in 0 1 2; do stat -L -c %d /proc/self/fd/$each; done", Security(run_as_user=user)
+    lines = (await pod.output(text, security=security)).split()
+    container_id = await pod.start(security=security)
+    lines += (await pod.exec(container_id, text)).split()
+    async with pod.runtime.exec(container_id, ("/bin/sh", "-c", text), tty=True, stdin=False) as stream:
+        lines += (await all_of(stream))[0].decode().split()
+    of_host = [each == str(null.st_dev) for each in lines]
+    of_exec = Quirk.SHARES_NULL in installation.quirks
+    assert of_host == [False, False, False, of_exec, False, False, False, False, False]
+    after = Path("/dev/null").stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (null.st_mode, null.st_uid, null.st_gid)
 
 
 async def test_exec_streams_both_outputs_and_the_code(pod: TestPod) -> None:

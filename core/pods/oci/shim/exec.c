@@ -152,8 +152,12 @@ int run_exec(const struct options *o) {
         if ((console = listen_unix("tty")) < 0) return !failed("cannot listen in %s: %s", o->run, strerror(errno));
         arguments[count++] = "--console-socket";
         arguments[count++] = "tty";
-    } else if (pipe2(out, O_CLOEXEC) != 0 || pipe2(err, O_CLOEXEC) != 0 || (o->with_stdin && pipe2(in, O_CLOEXEC) != 0)) {
+    } else if (pipe2(out, O_CLOEXEC) != 0 || pipe2(err, O_CLOEXEC) != 0 || pipe2(in, O_CLOEXEC) != 0) {
         return !failed("no pipe: %s", strerror(errno));
+    }
+    if (!o->with_stdin && in[1] >= 0) { /* nothing to read; crun would give the command the host's /dev/null itself, and make its user the owner */
+        close(in[1]);
+        in[1] = -1;
     }
     arguments[count++] = o->id;
     arguments[count] = NULL;
