@@ -52,7 +52,7 @@ async def running(settings: EdgeCoreSettings) -> AsyncIterator[HubLink]:
     node, modules = settings.node, settings.modules
     health = Health()
     async with Store(settings.database.data_source, health=health, cache_bytes=settings.database.cache_bytes) as store:
-        reader = Reader(cloud=modules.edge_hub.websocket.endpoint.host)
+        reader = Reader(cloud=modules.edge_hub.websocket.endpoint.host, pods_root=modules.edged.root_directory)
         link = HubLink(modules.edge_hub, node, departures=store.outbox, health=health, machine=reader.machine().machine_id)
         sync = Sync(store, node=node)
         bus = EventBus(

@@ -1,4 +1,4 @@
-"""What a folder takes on the disk."""
+"""What a folder takes on the disk, and how large the disk is."""
 
 from __future__ import annotations
 
@@ -37,6 +37,14 @@ def footprint(folder: Path) -> Footprint:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
     return Footprint(total, count)
+
+
+def file_system(folder: Path) -> os.statvfs_result:
+    """The file system that a folder is on, or will be on once it is made. Raises OSError."""
+    for each in (folder, *folder.parents):
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            return os.statvfs(each)
+    return os.statvfs("/")
 
 
 def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:

@@ -11,12 +11,14 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
+from pinnace.core.base.diskuse import file_system
+
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "i686": "386"}
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What does not change while we run. `memory` and `disk` are bytes."""
+    """What does not change while we run. `memory` and `disk` are bytes; `disk` is the whole file system of the pods' folders."""
 
     architecture: str
     kernel: str
@@ -42,14 +44,16 @@ class Load:
 
 
 class Reader:
-    """Reads below `root`, which is another folder in tests. `cloud` is where the cloud is, a name or an address."""
+    """Reads below `root`, which is another folder in tests. `cloud` is where the cloud is, a name or an address. `pods_root` is where pods'
+    folders are: as with the kubelet the node's disk is that file system, which need not be the machine's root."""
 
-    def __init__(self, root: Path = Path("/"), *, cloud: str = "") -> None:
+    def __init__(self, root: Path = Path("/"), *, cloud: str = "", pods_root: Path | None = None) -> None:
         self._root = root
+        self._pods_root = pods_root or root
         self._cloud = cloud
 
     def machine(self) -> Machine:
-        disk = os.statvfs(self._root)
+        disk = file_system(self._pods_root)
         machine_id = self._text("etc/machine-id")
         return Machine(
             architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
@@ -67,7 +71,7 @@ class Reader:
 
     def load(self, wanted_address: str = "") -> Load:
         """`wanted_address` as in `address`."""
-        disk = os.statvfs(self._root)
+        disk = file_system(self._pods_root)
         return Load(
             memory_available=self._memory("MemAvailable"),
             disk_free=disk.f_bavail / disk.f_blocks if disk.f_blocks else 1.0,

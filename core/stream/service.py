@@ -48,7 +48,8 @@ class StreamService:
         self._settings = settings
         self._edged = edged
         self._problems: dict[str, str] = {}
-        self._api = KubeletApi(runtime=runtime, book=book, shelf=shelf, stats=Stats(node, runtime), health=health, usage=usage)
+        stats = Stats(node, runtime, pods_root=edged.root_directory)
+        self._api = KubeletApi(runtime=runtime, book=book, shelf=shelf, stats=stats, health=health, usage=usage)
         self.tunnel = EdgeTunnel(settings, node, hub_host=hub_host, api=self._api, certificate=certificate, address=address)
         self.read_only_port = 0
         """In use; 0 while it is closed."""

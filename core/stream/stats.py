@@ -11,6 +11,7 @@ from typing import Final
 
 from pinnace.core.base.contract.keys import NodeName
 from pinnace.core.base.contract.moments import moment
+from pinnace.core.base.diskuse import file_system
 from pinnace.core.base.pod import Object
 from pinnace.core.base.runtime import (
     CONTAINER_NAME_LABEL,
@@ -64,12 +65,22 @@ class Rates:
 
 
 class Stats:
-    """Looks when it is asked. `root` is another folder in tests."""
+    """Looks when it is asked. `root` is another folder in tests. `pods_root` is where pods' folders are; the node's `fs` is that file
+    system."""
 
-    def __init__(self, node: NodeName, runtime: Runtime | None, *, root: Path = Path("/"), wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        node: NodeName,
+        runtime: Runtime | None,
+        *,
+        root: Path = Path("/"),
+        pods_root: Path | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._node = node
         self._runtime = runtime
         self._root = root
+        self._pods_root = pods_root or root
         self._wall = wall
         self._rates = Rates()
         self._began = self._node_sample()
@@ -173,7 +184,7 @@ class Stats:
         return 0.0
 
     def _disk(self, at: float) -> Object:
-        disk = os.statvfs(self._root)
+        disk = file_system(self._pods_root)
         size = disk.f_frsize
         return {
             "time": moment(at),

@@ -190,7 +190,7 @@ class EdgedSettings:
     node_labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     register_schedulable: bool = True
     root_directory: Path = Path("/var/lib/kubelet")
-    """Pods' volumes and folders."""
+    """Pods' volumes and folders. The node's ephemeral storage is the file system they are on."""
     pod_logs_dir: Path = Path("/var/log/pods")
     report_event: bool = True
     """Send events of pods to the cloud."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from pinnace.core.base.diskuse import Footprint, footprint
+from pinnace.core.base.diskuse import Footprint, file_system, footprint
 from pinnace.core.base.errors import PinnaceError
 from pinnace.core.base.pod import Pod
 from pinnace.core.base.runtime import POD_UID_LABEL, Container, DiskUsage, Runtime, Usage
@@ -101,7 +100,7 @@ class Measures:
         if most and running.isdigit():
             found[eviction.TASKS] = Level(max(most - int(running), 0), most)
         try:
-            disk = os.statvfs(self._pods_dir if self._pods_dir.exists() else self._pods_dir.parent)
+            disk = file_system(self._pods_dir)
         except OSError:
             return found
         found[eviction.NODE_DISK] = Level(disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)

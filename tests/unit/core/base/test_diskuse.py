@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pinnace.core.base.diskuse import footprint
+from pinnace.core.base.diskuse import file_system, footprint
 
 
 def test_size_of_a_folder_counts_a_file_once(tmp_path: Path) -> None:
@@ -47,3 +47,8 @@ def test_what_goes_while_it_is_looked_at_hides_nothing_else(tmp_path: Path, monk
     found = footprint(tmp_path)
     assert found.inodes == 2
     assert found.bytes >= 2 * 8192
+
+
+def test_a_folder_that_is_still_to_be_made_is_on_the_file_system_of_the_nearest_one_above(tmp_path: Path) -> None:
+    assert file_system(tmp_path / "to/be/made").f_fsid == file_system(tmp_path).f_fsid
+    assert file_system(Path("/proc/self/none")).f_blocks == 0
