@@ -52,14 +52,14 @@ class PodReportController:
 
     async def patch(self, node: NodeName, key: ResourceKey, message: Envelope) -> list[Envelope]:
         """A strategic merge patch of the pod's status, as a JSON text or an object. Of its metadata only the uid counts: it must be the
-        pod's."""
+        pod's, which is the one known here where none is given."""
         try:
             content = _object(load_body(message))
             status = {part: value for part, value in _part(content, "status").items() if part not in _NOT_THE_NODES}
             uid = _part(content, "metadata").get("uid")
             pod = await self._own(node, key)
             self._placement.reported(pod["metadata"]["uid"], status)
-            sent = orjson.dumps({"metadata": {"uid": uid} if uid else {}, "status": status})
+            sent = orjson.dumps({"metadata": {"uid": uid or pod["metadata"]["uid"]}, "status": status})
             made = await self._api.patch(PODS, key.name, sent, key.namespace, content_type=STRATEGIC, subresource="status")
         except PinnaceError as error:
             return [failed_answer(message, self._status(node, key, error), zero_object(PODS))]
@@ -121,20 +121,31 @@ class PodReportController:
         self._hub.push(node, Downlink(gone, Operation.DELETE, body, Source.EDGECONTROLLER, Group.RESOURCE, uid=metadata.get("uid", "")))
 
     async def _insert(self, node: NodeName, key: ResourceKey, message: Envelope) -> Envelope:
-        """A mirror pod: what the node runs by a file of its own, shown to everybody."""
+        """A mirror pod: what the node runs by a file of its own, shown to everybody. Its Node controls it, so that nothing else that
+        selects its labels can take it for its own."""
         try:
             pod = _object(load_body(message))
-            why = self._unfit(node, key, pod)
+            owner = self._owner(node)
+            why = self._unfit(node, key, pod, owner)
             if why:
                 text = f"node {node} may not make pod {key.namespace}/{key.name}: {why}"
                 raise RemoteError(text, reason="Forbidden", code=403)
             metadata = {part: value for part, value in pod["metadata"].items() if part not in {"uid", "resourceVersion"}}
+            metadata["ownerReferences"] = [owner]
             made = await self._api.create(PODS, {**typed(pod, PODS), "metadata": metadata}, key.namespace)
         except PinnaceError as error:
             return failed_answer(message, self._status(node, key, error), zero_object(PODS))
         return object_answer(message, bare(made), resource_version=made["metadata"].get("resourceVersion", ""))
 
-    def _unfit(self, node: NodeName, key: ResourceKey, pod: Object) -> str:
+    def _owner(self, node: NodeName) -> Object:
+        """The reference to the Node that controls its mirror pods. Raises RemoteError 503 while the Node is not known."""
+        own = self._nodes.get("", node)
+        if own is None:
+            text = f"Node {node}, the owner of its mirror pods, is not known yet: ask again"
+            raise RemoteError(text, reason="ServiceUnavailable", code=503)
+        return {"apiVersion": "v1", "kind": "Node", "name": node, "uid": own["metadata"]["uid"], "controller": True}
+
+    def _unfit(self, node: NodeName, key: ResourceKey, pod: Object, owner: Object) -> str:
         """Why a node may not make this pod (Kubernetes API, NodeRestriction), "" if it may."""
         metadata, spec = _part(pod, "metadata"), _part(pod, "spec")
         if CONFIG_MIRROR not in (metadata.get("annotations") or {}):
@@ -146,10 +157,8 @@ class PodReportController:
         named = {**pod, "metadata": {**metadata, "namespace": key.namespace}}
         if spec.get("serviceAccountName") or spec.get("serviceAccount") or references_of(named):
             return "a mirror pod may not use a service account, secrets, config maps or claims"
-        owners = metadata.get("ownerReferences") or []
-        own = self._nodes.get("", node)
-        uid = own["metadata"]["uid"] if own is not None else ""
-        if owners and [(each.get("kind"), each.get("name"), each.get("uid")) for each in owners] != [("Node", node, uid)]:
+        owners = metadata.get("ownerReferences") or [owner]  # an edge names none before it knows the uid
+        if [_identity(each) for each in owners] != [_identity(owner)]:
             return "its only owner can be the node itself, by its uid"
         return ""
 
@@ -209,6 +218,10 @@ def since(old: Object, new: Object) -> Object:
 def _runs(status: Object) -> bool:
     states = [each.get("state") or {} for each in status.get("containerStatuses") or ()]
     return any(part in state for state in states for part in _RUNNING)
+
+
+def _identity(reference: Any) -> tuple[Any, ...]:
+    return tuple(_object(reference).get(part) for part in ("apiVersion", "kind", "name", "uid"))
 
 
 def _object(value: Any) -> Object:
