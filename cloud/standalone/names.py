@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import random
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 NAME_LETTERS: Final = "bcdfghjklmnpqrstvwxz2456789"
 """Of names that are made up: without vowels and what looks like one, so that they never are a word."""
@@ -92,6 +93,11 @@ def env_name(text: str) -> list[str]:
 
 RULES = {"subdomain": subdomain, "label": label}
 """A kind's `name_rule` → its check."""
+
+
+def asked_name(metadata: Mapping[str, Any]) -> str:
+    """What the maker of a new object calls it. In a refusal a made up name would be another one each time, for an object there never is."""
+    return str(metadata.get("generateName") or metadata["name"])
 
 
 def random_suffix() -> str:

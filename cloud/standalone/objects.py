@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import orjson
 
 from pinnace.cloud.standalone.kinds import Kind
-from pinnace.cloud.standalone.names import random_suffix
+from pinnace.cloud.standalone.names import asked_name, random_suffix
 from pinnace.cloud.standalone.registry import Registry
 from pinnace.cloud.standalone.state import Item, Object, State
 from pinnace.cloud.standalone.status import (
@@ -97,7 +97,7 @@ class Objects:
             self._check_namespace(kind, metadata, namespace)
         if self.admission.is_terminating(kind):
             why = "create not allowed while custom resource definition is terminating"
-            raise forbidden(kind.group, kind.plural, metadata["name"], why)
+            raise forbidden(kind.group, kind.plural, asked_name(metadata), why)
         if kind.has_status and kind.table not in {"namespaces", "nodes", "persistentvolumes"}:
             obj.pop("status", None)
         if kind.has_generation:
@@ -222,7 +222,7 @@ class Objects:
         if found.decode().get("status", {}).get("phase") == "Terminating":
             cause = Cause("NamespaceTerminating", f"namespace {namespace} is being terminated", "metadata.namespace")
             why = f"unable to create new content in namespace {namespace} because it is being terminated"
-            raise forbidden(kind.group, kind.plural, metadata["name"], why, [cause])
+            raise forbidden(kind.group, kind.plural, asked_name(metadata), why, [cause])
 
     def _check_preconditions(self, kind: Kind, old: Object, wanted: Object, item: Item, subresource: str, *, is_patch: bool) -> None:
         """What the client's object says about the one it means: name, namespace, uid, resource version."""

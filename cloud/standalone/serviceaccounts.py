@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pinnace.cloud.standalone.names import random_suffix
+from pinnace.cloud.standalone.names import asked_name, random_suffix
 from pinnace.cloud.standalone.state import Object
 from pinnace.cloud.standalone.status import forbidden
 from pinnace.core.base.pod import CONFIG_MIRROR
@@ -25,7 +25,7 @@ def admit(pod: Object, account: Object | None) -> None:
     if account is None and name != DEFAULT:
         namespace = pod["metadata"]["namespace"]
         why = f'error looking up service account {namespace}/{name}: serviceaccount "{name}" not found'
-        raise forbidden("", "pods", pod["metadata"]["name"], why)
+        raise forbidden("", "pods", asked_name(pod["metadata"]), why)
     spec["serviceAccountName"] = spec["serviceAccount"] = name
     given = account or {}
     if not spec.get("imagePullSecrets") and given.get("imagePullSecrets"):

@@ -100,11 +100,10 @@ class ReplicaSets(Controller):
     def _status(self, found: Object, made: Plan, failure: ApiError | None) -> Object:
         conditions = [each for each in (found.get("status") or {}).get("conditions") or () if each.get("type") != "ReplicaFailure"]
         if failure is not None:
-            known = podfacts.condition(found, "ReplicaFailure")
-            since = known.get("lastTransitionTime") if known.get("message") == failure.message else None
-            conditions.append({
+            # The first one stands while it lasts: with the text of each, every round would be a write.
+            conditions.append(podfacts.condition(found, "ReplicaFailure") or {
                 "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": failure.message,
-                "lastTransitionTime": since or now_text(self._own.wall()),
+                "lastTransitionTime": now_text(self._own.wall()),
             })  # fmt: skip
         status: Object = {part: value for part, value in made.counts.items() if value or part == "replicas"}
         status["observedGeneration"] = found["metadata"].get("generation", 0)

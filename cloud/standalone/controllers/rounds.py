@@ -20,7 +20,8 @@ LAST_RETRY_SECONDS = 30.0
 
 class Rounds(Generic[K]):
     """Any number of touches of a key that waits make one round. `reconcile` reads the newest state itself, and may return after how many
-    seconds it wants to look again. One that fails comes again, later each time, and holds up no other."""
+    seconds it wants to look again. One that fails comes again, later each time, and holds up no other; a touch in the midst of a round that
+    fails waits as long, for what the round wrote touches its key as well."""
 
     def __init__(self, name: str, reconcile: Callable[[K], Awaitable[float | None]]) -> None:
         self._name = name
@@ -64,7 +65,8 @@ class Rounds(Generic[K]):
                 self._timers[key] = asyncio.get_running_loop().call_later(max(0.0, again), self._timed, key)
 
     def _delay(self, key: K) -> float:
-        """Seconds until a key that failed once more comes again."""
+        """Seconds until a key that failed once more comes again, and not before, whatever its round touched."""
+        self._due.pop(key, None)
         self._delays[key] = min(LAST_RETRY_SECONDS, 2 * self._delays.get(key, FIRST_RETRY_SECONDS / 2))
         return self._delays[key]
 

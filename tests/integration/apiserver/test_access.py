@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+
+import pytest
 
 POD: dict[str, Any] = {"containers": [{"name": "c", "image": "i"}], "volumes": [{"name": "v", "configMap": {"name": "mine"}}]}
 
@@ -87,8 +90,84 @@ async def test_a_node_reaches_its_own_objects(server: Any, connect: Any, client:
         leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
         assert (await node.ask("POST", leases, {"metadata": {"name": "n1"}, "spec": {"holderIdentity": "n1"}}))[0] == 201
         assert (await node.ask("POST", leases, {"metadata": {"name": "n2"}, "spec": {"holderIdentity": "n2"}}))[0] == 403
-        assert (await node.ask("POST", f"{base}/serviceaccounts/default/token", {"spec": {}}))[0] == 201
         assert (await node.ask("DELETE", "/api/v1/nodes/n1"))[0] == 200
+
+
+def body_forms(kind: str, api_version: str, name: str) -> list[tuple[str, bytes]]:
+    """Content types and bodies with an object of that name: JSON, JSON after a space and without a type, YAML, protobuf."""
+    text = json.dumps({"metadata": {"name": name}}).encode()
+
+    def field(number: int, value: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(value)]) + value
+
+    what = field(1, api_version.encode()) + field(2, kind.encode())
+    packed = b"k8s\0" + field(1, what) + field(2, field(1, field(1, name.encode())))
+    return [
+        ("application/json", text),
+        ("application/json", b" " + text),
+        ("", b"\n" + text),
+        ("application/yaml", f"metadata:\n  name: {name}\n".encode()),
+        ("application/yaml", text),
+        ("application/vnd.kubernetes.protobuf", packed),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["Node", "Lease"])
+async def test_a_node_makes_what_has_its_name_only_however_that_is_written(server: Any, connect: Any, client: Any, kind: str) -> None:
+    path, api_version = {
+        "Node": ("/api/v1/nodes", "v1"),
+        "Lease": ("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases", "coordination.k8s.io/v1"),
+    }[kind]
+    await client.ask("DELETE", f"{path}/n1")
+    async with connect(server, server.folder / "n1.kubeconfig") as node:
+        for media, body in body_forms(kind, api_version, "n2"):
+            status, answer = await node.ask("POST", path, body, content_type=media)
+            assert status in {403, 415}, (media, body, answer)  # 415: a kind that is not read from protobuf at all
+        for unnamed in ({"metadata": {"generateName": "n"}}, {"metadata": {"generateName": "n1"}}, {"metadata": {"name": ["n1"]}}, {}):
+            assert (await node.ask("POST", path, unnamed))[0] == 403, unnamed
+        assert (await node.ask("POST", path, b"{"))[0] == 400
+        assert (await client.ask("GET", f"{path}/n2"))[0] == 404
+        for media, body in body_forms(kind, api_version, "n1"):
+            status, answer = await node.ask("POST", path, body, content_type=media)
+            assert status in {201, 415}, (media, body, answer)
+            assert (await client.ask("DELETE", f"{path}/n1"))[0] == (200 if status == 201 else 404)
+
+
+async def test_cloudcore_makes_its_own_namespace_only(server: Any, connect: Any, client: Any) -> None:
+    async with connect(server, server.folder / "cloudcore.kubeconfig") as cloudcore:
+        for media, body in body_forms("Namespace", "v1", "elsewhere"):
+            assert (await cloudcore.ask("POST", "/api/v1/namespaces", body, content_type=media))[0] == 403, (media, body)
+        assert (await cloudcore.ask("POST", "/api/v1/namespaces", {"metadata": {"generateName": "k"}}))[0] == 403
+        for media, body in body_forms("Namespace", "v1", "kubeedge"):
+            assert (await cloudcore.ask("POST", "/api/v1/namespaces", body, content_type=media))[0] in {201, 409}, (media, body)
+
+
+async def test_a_node_gets_tokens_for_its_own_pods_only(server: Any, connect: Any, client: Any, ns: str) -> None:
+    base = f"/api/v1/namespaces/{ns}"
+    await client.create(f"{base}/serviceaccounts", {"metadata": {"name": "robot"}})
+    pods: dict[str, Any] = {}
+    for name, node, account in (("here", "n1", "default"), ("robots", "n1", "robot"), ("there", "n2", "default")):
+        spec = {"containers": POD["containers"], "nodeName": node, "serviceAccountName": account}
+        pods[name] = await client.create(f"{base}/pods", {"metadata": {"name": name}, "spec": spec})
+
+    def bound(name: str, **changed: str) -> dict[str, Any]:
+        return {"kind": "Pod", "apiVersion": "v1", "name": name, "uid": pods[name]["metadata"]["uid"], **changed}
+
+    path = f"{base}/serviceaccounts/default/token"
+    async with connect(server, server.folder / "n1.kubeconfig") as node:
+        status, answer = await node.ask("POST", path, {"spec": {"boundObjectRef": bound("here")}})
+        assert status == 201, answer
+        review = await client.create("/apis/authentication.k8s.io/v1/tokenreviews", {"spec": {"token": answer["status"]["token"]}})
+        assert review["status"]["user"]["extra"]["authentication.kubernetes.io/pod-name"] == ["here"]
+        for spec, code, why in (
+            ({}, 403, "not bound to a pod"),
+            ({"boundObjectRef": bound("here", uid="")}, 403, "without a uid"),
+            ({"boundObjectRef": bound("there")}, 403, "on a different node"),
+            ({"boundObjectRef": bound("here", uid="another")}, 409, "does not match"),
+            ({"boundObjectRef": bound("robots")}, 400, "different serviceaccount name"),
+        ):
+            status, answer = await node.ask("POST", path, {"spec": spec})
+            assert (status, why in answer["message"]) == (code, True), (spec, answer)
 
 
 async def test_cloudcore_has_what_it_needs(server: Any, connect: Any, ns: str) -> None:
