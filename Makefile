@@ -50,6 +50,7 @@ check: $(STAMP)
 	$(VENV)/bin/mypy tests
 	$(VENV)/bin/mypy -p freezing
 	$(VENV)/bin/mypy packaging/profile
+	$(VENV)/bin/mypy packaging/image
 	$(VENV)/bin/lint-imports
 
 bench: $(STAMP)

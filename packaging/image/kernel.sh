@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# kernel.sh BOARDS BOOT: from unpacked packages (kernel, busybox, e2fsck) makes vmlinuz, modules.squashfs and initramfs.gz for the boot
-# partition.
+# kernel.sh BOARDS BOOT PYTHON: from unpacked packages (kernel, busybox, e2fsck) makes vmlinuz, modules.squashfs, initramfs.gz and the
+# boards' device trees for the boot partition. Fails where a board's kernel could not reach its card.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-boards=$1 boot=$2
+boards=$1 boot=$2 python=$3
 PATH=$PATH:/usr/sbin:/sbin
 lines() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$1"; }
 
@@ -30,5 +30,11 @@ while read -r each; do
     cp "$each" "$tree/lib/modules/"
     basename "$each" >>"$tree/modules"
 done <"$scratch/modules"
+trees=()
+while read -r dtb _; do
+    cp "$boards"/usr/lib/linux-image-*/broadcom/"$dtb" "$boot/"
+    trees+=("$boot/$dtb")
+done < <(lines "$here/boards.txt")
+"$python" "$here/drivers.py" "$boards/lib/modules/$release" "$tree/modules" "${trees[@]}"
 find "$tree" -exec touch -h -d @0 {} +
 (cd "$tree" && find . | LC_ALL=C sort | cpio -o -H newc --quiet --reproducible -R 0:0) | gzip -9n >"$boot/initramfs.gz"

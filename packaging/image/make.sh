@@ -60,10 +60,9 @@ mksquashfs system root.squashfs -comp zstd -Xcompression-level "${SQUASHFS_LEVEL
 "$python" "$here/seal.py" root.squashfs --version "$version"
 
 say "kernel, modules, initramfs, boot partition"
-"$here/kernel.sh" "$work/boards" "$work/boot"
+"$here/kernel.sh" "$work/boards" "$work/boot" "$python"
 signature=$(sha256sum root.squashfs | cut -c1-8)
-while read -r dtb firmware; do
-    cp boards/usr/lib/linux-image-*/broadcom/"$dtb" boot/
+while read -r _ firmware; do
     for each in $firmware; do cp boards/usr/lib/raspi-firmware/"$each" boot/; done
 done < <(lines "$here/boards.txt")
 cp "$here"/boot/* boot/
