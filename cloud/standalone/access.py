@@ -41,6 +41,27 @@ class Attempt:
         return f"{self.plural}/{self.subresource}" if self.subresource else self.plural
 
 
+def node_of(user: User) -> str:
+    """The node that a user is, "" for who is none."""
+    is_node = NODES in user.groups and user.name.startswith("system:node:")
+    return user.name.removeprefix("system:node:") if is_node else ""
+
+
+def unbound(user: User, bound: Object, pod: Object | None) -> str:
+    """Why a node may not have a token of an account it may ask for, "" if it may (Kubernetes API, NodeRestriction): `pod` is the one that
+    the request's `boundObjectRef` names."""
+    node = node_of(user)
+    if not node or ADMINS in user.groups:
+        return ""
+    if pod is None:
+        return "node requested token not bound to a pod"
+    if not bound.get("uid"):
+        return "node requested token with a pod binding without a uid"
+    if pod["spec"].get("nodeName") != node:
+        return "node requested token bound to a pod scheduled on a different node"
+    return ""
+
+
 class Access:
     """The rules, with the rows they look at: a node reaches what its pods use."""
 
@@ -61,8 +82,8 @@ class Access:
             return False
         if attempt.plural in _SELF_REVIEWS and attempt.verb == "create":
             return True
-        if NODES in user.groups and user.name.startswith("system:node:"):
-            return self._node(user.name.removeprefix("system:node:"), attempt)
+        if node := node_of(user):
+            return self._node(node, attempt)
         if CLOUDCORE in user.groups:
             return _cloudcore(attempt)
         if KUBELET_CLIENT in user.groups:
@@ -82,12 +103,10 @@ class Access:
     def _node(self, node: str, attempt: Attempt) -> bool:
         """A node: its Node, lease, pods and their status, what its pods mount, events; nothing of another node."""
         match attempt.resource, attempt.verb:
-            case "nodes", "create":
-                return attempt.name in {"", node}
-            case "nodes" | "nodes/status", "update" | "patch" | "delete":
+            case "nodes" | "nodes/status", "create" | "update" | "patch" | "delete":
                 return attempt.name == node
-            case "leases", verb if attempt.namespace == "kube-node-lease":
-                return attempt.name == node if verb != "create" else attempt.name in {"", node}
+            case "leases", _ if attempt.namespace == "kube-node-lease":
+                return attempt.name == node
             case "events", "create" | "patch" | "update":
                 return True
             case "pods", "list" | "watch":
@@ -160,7 +179,7 @@ def _cloudcore(attempt: Attempt) -> bool:
     if resource in {"serviceaccounts/token", "tokenreviews", "subjectaccessreviews"}:
         return verb == "create"
     if resource == "namespaces" and verb == "create":
-        return attempt.name in {"", "kubeedge"}
+        return attempt.name == "kubeedge"
     if resource == "configmaps" and verb in {"create", "patch", "delete"}:
         return attempt.name.startswith("device-profile-config-")
     return resource in _CLOUDCORE_READS and verb in _READ

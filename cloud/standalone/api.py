@@ -6,11 +6,13 @@ import logging
 
 import orjson
 
-from pinnace.cloud.standalone.access import ADMINS, Access, Attempt
+from pinnace.cloud.standalone.access import CLOUDCORE, NODES, Access, Attempt
+from pinnace.cloud.standalone.bodies import decode_body
 from pinnace.cloud.standalone.deletion import Deletion
 from pinnace.cloud.standalone.discovery import Discovery
 from pinnace.cloud.standalone.documents import Documents
 from pinnace.cloud.standalone.identity import Peer, authenticate
+from pinnace.cloud.standalone.kinds import Kind
 from pinnace.cloud.standalone.metrics import Metrics
 from pinnace.cloud.standalone.negotiation import is_pretty
 from pinnace.cloud.standalone.reading import Reading
@@ -26,6 +28,8 @@ from pinnace.cloud.standalone.writes import Writes
 logger = logging.getLogger(__name__)
 
 _REVIEW_GROUPS = frozenset({"authentication.k8s.io", "authorization.k8s.io"})
+_BOUND_BY_NAMES = frozenset({NODES, CLOUDCORE})
+"""Groups whose rules look at the name of what is created."""
 
 
 class Api:
@@ -94,7 +98,7 @@ class Api:
         kind, sub = target.kind, target.subresource
         attempt = Attempt(
             target.verb, kind.group, kind.version, kind.plural, sub.name if sub is not None else "", target.scope,
-            target.name or _body_name(request),
+            target.name or _body_name(request, kind),
             field_selector=request.query.get("fieldSelector", ""),
         )  # fmt: skip
         self._access.check(request.user, attempt)
@@ -128,14 +132,13 @@ class Api:
                 return await self._deletion.collection(request, target)
 
 
-def _body_name(request: Request) -> str:
-    """The name in a JSON body being created, for rules about names."""
-    if request.method != "POST" or ADMINS in request.user.groups or not request.body.startswith(b"{"):
+def _body_name(request: Request, kind: Kind) -> str:
+    """The name of what is to be created, for those who may create by name only; "" when there is none. Raises 400 and 415."""
+    if request.method != "POST" or not _BOUND_BY_NAMES.intersection(request.user.groups) or not request.body.strip():
         return ""
-    try:
-        name = (orjson.loads(request.body).get("metadata") or {}).get("name")
-    except (ValueError, AttributeError):
-        return ""
+    body = decode_body(request, kind.kind)
+    metadata = body.get("metadata") if isinstance(body, dict) else None
+    name = metadata.get("name") if isinstance(metadata, dict) else None
     return name if isinstance(name, str) else ""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from pinnace.cloud.standalone.access import unbound
 from pinnace.cloud.standalone.bodies import decode_body
 from pinnace.cloud.standalone.deletion import DeleteOptions, Deletion
 from pinnace.cloud.standalone.kinds import Kind, Subresource
@@ -15,7 +16,7 @@ from pinnace.cloud.standalone.objects import Objects, now_text
 from pinnace.cloud.standalone.reading import Reading
 from pinnace.cloud.standalone.requests import Answer, Request, Target
 from pinnace.cloud.standalone.state import Object
-from pinnace.cloud.standalone.status import ApiError, Cause, bad_request, conflict, internal, invalid, not_found, success
+from pinnace.cloud.standalone.status import ApiError, Cause, bad_request, conflict, forbidden, internal, invalid, not_found, success
 from pinnace.cloud.standalone.streams import Streams
 from pinnace.cloud.standalone.tokens import AUDIENCES, Tokens
 from pinnace.cloud.standalone.writes import Options, Writes
@@ -165,7 +166,9 @@ class Subresources:
             cause = Cause("FieldValueInvalid", f"Invalid value: {orjson.dumps(seconds).decode()}: {why}", "spec.expirationSeconds")
             raise invalid("authentication.k8s.io", "TokenRequest", "", [cause])
         bound = spec.get("boundObjectRef")
-        pod = self._bound_pod(bound, target.scope) if bound else None
+        pod = self._bound_pod(bound, target) if bound else None
+        if why := unbound(request.user, bound or {}, pod):
+            raise forbidden("", "serviceaccounts", target.name, why)
         audiences = list(spec.get("audiences") or [AUDIENCES[0]])
         token, ends = self._tokens.sign(account, audiences, seconds, pod)
         answer = {
@@ -182,17 +185,20 @@ class Subresources:
         }
         return rendered(request, answer, status=201)
 
-    def _bound_pod(self, bound: Object, namespace: str) -> Object:
+    def _bound_pod(self, bound: Object, account: Target) -> Object:
         if bound.get("kind") != "Pod":
             raise bad_request(f"cannot bind token to object of kind {bound.get('kind')}: this server binds tokens to pods only")
-        item = self._objects.state.table("pods").latest(namespace, bound.get("name", ""))
+        item = self._objects.state.table("pods").latest(account.scope, bound.get("name", ""))
         if item is None:
             raise not_found("", "pods", bound.get("name", ""))
         if bound.get("uid") and bound["uid"] != item.uid:
             raise conflict(
                 "", "pods", item.name, f"the UID in the bound object reference ({bound['uid']}) does not match the UID in record"
             )
-        return item.decode()
+        pod = item.decode()
+        if pod["spec"].get("serviceAccountName") != account.name:
+            raise bad_request(f'cannot bind token for serviceaccount "{account.name}" to pod running with different serviceaccount name.')
+        return pod
 
     def _kind(self, plural: str) -> Kind:
         kind = self._objects.registry.get("", "v1", plural)
