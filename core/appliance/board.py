@@ -49,13 +49,8 @@ class Board:
             return file.read(1 << 20)
         return None
 
-    def applied(self) -> bytes:
-        """The pinnace.yaml that this node was made of, b"" before."""
-        with contextlib.suppress(OSError):
-            return (self._data / "etc" / YAML).read_bytes()
-        return b""
-
     def note_applied(self, raw: bytes) -> None:
+        """That this node was made of this pinnace.yaml. Raises OSError."""
         keep(self._data / "etc" / YAML, raw, 0o600)
 
     @property

@@ -66,12 +66,12 @@ class Wishes:
     ports: Ports = Ports()
 
 
-def read(raw: bytes) -> tuple[Wishes | None, list[Fault]]:
-    """The wishes and no faults, or None and at least one."""
+def read(raw: bytes, *, needs_token: bool = True) -> tuple[Wishes | None, list[Fault]]:
+    """The wishes and no faults, or None and at least one. Without `needs_token`, for a board that has joined, none is one too few."""
     text, fault = _text(raw)
     if fault:
         return None, [fault]
-    reader = _Reader()
+    reader = _Reader(needs_token=needs_token)
     try:
         wishes = reader.wishes(_composed(text))
     except _Unreadable as error:
@@ -161,7 +161,8 @@ _KEY_KINDS: Final = (
 class _Reader:
     """Walks the composed YAML. Scalars are taken as they stand in the file, so that a password 0123 or a name `off` is just that."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, needs_token: bool) -> None:
+        self._needs_token = needs_token
         self.faults: list[Fault] = []
 
     def wishes(self, root: Any) -> Wishes | None:
@@ -171,7 +172,8 @@ class _Reader:
         )
         token = self._scalar(top, "token")
         if not token:
-            self._fault(top.get("token"), "token: nothing is written here; `pinnace gettoken` in the cloud prints it")
+            if self._needs_token:
+                self._fault(top.get("token"), "token: nothing is written here; `pinnace gettoken` in the cloud prints it")
         elif not _TOKEN.fullmatch(token):
             self._fault(
                 top.get("token"),

@@ -15,11 +15,13 @@ from pinnace.core.appliance.board import Board
 from pinnace.core.appliance.report import Report, told
 from pinnace.core.appliance.settling import UNITS, board_name, files
 from pinnace.core.appliance.slots import Slots
-from pinnace.core.appliance.wishes import Fault, Wishes, read
+from pinnace.core.appliance.wishes import Fault, read
 from pinnace.core.base.errors import ConfigError
 from pinnace.core.base.notices import Notices
 from pinnace.core.base.observe import logs
 from pinnace.core.base.version import VERSION
+from pinnace.core.commands.join import CONFIG
+from pinnace.core.commands.parts import joined
 from pinnace.core.commands.parts.joining import Joining
 
 SUMMARY = "make this board what pinnace.yaml says, and join"
@@ -38,12 +40,12 @@ def run(args: argparse.Namespace) -> int:
     logs.configure(args.log_level)
     board = Board(args.boot, args.data, args.run_dir, args.root)
     report, teller = Report(VERSION, was_node=board.is_node), _Teller(board)
-    wishes, raw = _wishes(board, report)
+    joining, raw = _joining(board, report, args.root)
     changed = []
-    if wishes is not None:
-        report.name = board_name(wishes, board.serial, board.machine_id)
+    if joining is not None:
+        report.name = joining.name
         try:
-            changed = board.settle(files(wishes, report.name))
+            changed = board.settle(files(joining.wishes, report.name))
         except OSError as error:
             _note_unwritable(report, error)
         board.rename(report.name)
@@ -53,27 +55,22 @@ def run(args: argparse.Namespace) -> int:
         with contextlib.suppress(OSError):  # it is told again then
             slots.told()
     Notices().ready()  # the network may start
-    if wishes is None or board.worn:
+    if joining is None or board.worn:
         return 0
     if changed and report.was_node:
         board.systemctl("--no-block", "try-restart", *(UNITS[each] for each in changed if each in UNITS))
-    joining = Joining(wishes, report.name, root=args.root, machine=board.machine_id, before=read(board.applied())[0])
-    if not joining.is_due(is_node=board.is_node):
-        report.cloud, report.is_joined = f"{wishes.cloud}: joined before, nothing has changed", True
-        _note_applied(board, report, raw)
-        teller.tell(report)
-        return 0
     for sentence in joining.attempts(board, limit=args.attempts):
         report.cloud, report.is_joined, report.address = sentence, joining.is_done, joining.address
         teller.tell(report)
     if joining.is_done:
         _note_applied(board, report, raw)
         teller.tell(report)
-        board.systemctl("--no-block", "restart", "pinnace-edge.service")
+        board.systemctl("--no-block", "restart" if joining.is_changed else "start", "pinnace-edge.service")
     return 0 if joining.is_done else 1
 
 
-def _wishes(board: Board, report: Report) -> tuple[Wishes | None, bytes]:
+def _joining(board: Board, report: Report, root: Path) -> tuple[Joining | None, bytes]:
+    """What pinnace.yaml wishes, and the file; None where there is something to mend. Without a token where the cloud need not be asked."""
     try:
         raw = board.wanted()
     except OSError as error:
@@ -81,8 +78,15 @@ def _wishes(board: Board, report: Report) -> tuple[Wishes | None, bytes]:
     if raw is None:
         report.faults = [Fault(0, "the file pinnace.yaml is not there; the image has one, docs/flash-and-run.md shows it")]
         return None, b""
-    wishes, report.faults = read(raw)
-    return wishes, raw
+    wishes, report.faults = read(raw, needs_token=not board.is_node)
+    if wishes is None:
+        return None, raw
+    name = wishes.node or joined.name(root / CONFIG) or board_name(wishes, board.serial, board.machine_id)
+    joining = Joining(wishes, name, root=root, machine=board.machine_id)
+    if not wishes.token and joining.flaw():
+        report.faults = read(raw)[1]
+        return None, raw
+    return joining, raw
 
 
 def _notes(board: Board, report: Report, slots: Slots) -> None:

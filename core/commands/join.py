@@ -26,6 +26,8 @@ from pinnace.core.base.settings.loader import load
 from pinnace.core.install.machine import EDGE, Machine
 
 SUMMARY = "make this machine an edge node"
+CONFIG = Path("etc/kubeedge/config/edgecore.yaml")
+"""Below the machine's root."""
 BROKER = ("127.0.0.1", 1883)
 
 
@@ -69,7 +71,7 @@ def join(args: argparse.Namespace, *, machine: str = "", set_clock: Callable[[fl
     """Join with these flags; the node's name and its edgecore.yaml. With `machine` (its machine-id) a cloud of ours gives the name of a
     Node that is lost to another machine, which replaces it. `set_clock` is given the cloud's time before certificates are judged. Raises
     PinnaceError."""
-    config: Path = args.root / "etc/kubeedge/config/edgecore.yaml"
+    config: Path = args.root / CONFIG
     if config.exists() and not args.force:
         raise RefusedError(f"{config} is there already: this machine has joined; add --force to join anew")
     node = args.edgenode_name or socket.gethostname().lower()
@@ -78,7 +80,7 @@ def join(args: argparse.Namespace, *, machine: str = "", set_clock: Callable[[fl
         raise ConfigError(f"{which}: expected lower-case letters, digits, '-' and '.', not '{node}'")
     tree = configuration(args, node)
     fresh = config.with_name(config.name + ".new")
-    _write(fresh, tree)
+    write(fresh, tree)
     try:
         asyncio.run(_join(fresh, node, _token(args), is_new=not args.force, machine=machine, set_clock=set_clock))
         _take(fresh, config)
@@ -184,7 +186,8 @@ def _token(args: argparse.Namespace) -> str:
     return str(token)
 
 
-def _write(path: Path, tree: dict[str, Any]) -> None:
+def write(path: Path, tree: dict[str, Any]) -> None:
+    """An edgecore.yaml, whole and on the disk or not at all. Raises ConfigError."""
     import yaml
 
     try:

@@ -107,14 +107,18 @@ class Certificates:
         """
         if self._context is not None and self._facts is not None and self._facts.not_after > self._clock.wall():
             return self._context
-        async with self._files:
-            await asyncio.to_thread(self._finish_interrupted_write)
-            flaw = await self._flaw()
+        flaw = await self.flaw()
         if flaw:
             await self.join(flaw)
         async with self._files:
             self._context = await asyncio.to_thread(self._load)
         return self._context
+
+    async def flaw(self) -> str:
+        """Why the files are of no use for this node, "" when they are fine by this machine's clock. Nobody is asked. Raises ConfigError."""
+        async with self._files:
+            await asyncio.to_thread(self._finish_interrupted_write)
+            return await self._flaw()
 
     async def join(self, why: str = "") -> None:
         """Fetch the CA and a certificate with the join token, whatever is there now, and write the files. Raises as `context`."""

@@ -163,10 +163,10 @@ class Card:
         (self.run / "slot").write_text("a\n")
         (self.data / "etc/machine-id").write_text(machine + "\n")
 
-    def write(self, *, token: str = "", node: str = "edge-1", port: int = 0, more: str = "") -> None:
+    def write(self, *, token: str = "", is_emptied: bool = False, node: str = "edge-1", port: int = 0, more: str = "") -> None:
         cloud = self._cloud
         (self.boot / "pinnace.yaml").write_text(
-            f"cloud: 127.0.0.1\ntoken: {token or cloud.vault.token}\nnode: {node}\n"
+            f"cloud: 127.0.0.1\ntoken: {'' if is_emptied else token or cloud.vault.token}\nnode: {node}\n"
             f"ports: {{hub: {cloud.hub_port}, bootstrap: {port or cloud.https_port}}}\n{more}"
         )
 
@@ -185,6 +185,14 @@ class Card:
     @property
     def report(self) -> str:
         return (self.boot / "pinnace-report.txt").read_text()
+
+    @property
+    def certificate_file(self) -> Path:
+        return self.data / "etc/kubeedge/certs/server.crt"
+
+    @property
+    def certificate(self) -> bytes:
+        return self.certificate_file.read_bytes()
 
     @property
     def config(self) -> str:
@@ -218,14 +226,14 @@ async def test_a_board_joins_and_keeps_what_it_had_through_every_mistake(cloud: 
     assert "joined" in card.report
     assert "place: roof" in card.config
     assert (card.data / "etc/hostname").read_text() == "edge-1\n"
-    certificate = (card.data / "etc/kubeedge/certs/server.crt").read_bytes()
+    certificate = card.certificate
 
     card.write(more="labels: {place: roof}\nwifi: {country: DE, name: home, password: hush-hush}\n")
     assert await card.start() == 0
     assert "nothing has changed" in card.report
     assert "hush-hush" in (card.data / "etc/wpa_supplicant.conf").read_text()
     assert "hush-hush" not in card.report
-    assert (card.data / "etc/kubeedge/certs/server.crt").read_bytes() == certificate, "wifi is no reason to join anew"
+    assert card.certificate == certificate, "wifi is no reason to join anew"
 
     before = card.config
     (card.boot / "pinnace.yaml").write_text("cloud: 127.0.0.1\ntoken: \0\0\0")
@@ -239,6 +247,66 @@ async def test_a_board_joins_and_keeps_what_it_had_through_every_mistake(cloud: 
     assert await card.start() == 0
     assert "expected a few lines" in card.report
     assert card.config == before
+
+
+async def test_a_board_that_has_joined_needs_no_token_for_what_the_cloud_need_not_know(
+    cloud: Cloud, make_card: Callable[[str, str], Card]
+) -> None:
+    card = make_card("card", FIRST)
+    card.write()
+    assert await card.start() == 0
+    certificate = card.certificate
+    pair = cloud.vault.authority.pair
+    expired = tokens.mint(pair.certificate, pair.key, int(time.time()) - 10)
+
+    card.write(token=expired, more="labels: {place: roof}\n")
+    assert await card.start() == 0
+    assert "joined before, labels or the tunnel are new" in card.report
+    assert "not joined" not in card.report
+    assert "place: roof" in card.config
+
+    card.write(more="labels: {place: roof}\nwifi: {country: DE, name: home, password: hush-hush}\n", is_emptied=True)
+    assert await card.start() == 0
+    assert "all right" in card.report
+    assert "joined before, nothing has changed" in card.report
+    assert "hush-hush" in (card.data / "etc/wpa_supplicant.conf").read_text()
+
+    card.write(token=expired, node="", more="labels: {place: roof}\n")
+    (card.data / "etc/pinnace.yaml").unlink()  # the power was cut after the joining, before that was written down
+    assert await card.start() == 0
+    assert "nothing has changed" in card.report
+    assert "node           edge-1" in card.report, "the name it has joined with"
+    assert (card.data / "etc/pinnace.yaml").read_bytes() == (card.boot / "pinnace.yaml").read_bytes()
+    assert card.certificate == certificate
+
+
+async def test_a_board_needs_a_token_where_the_cloud_must_let_it_in_anew(cloud: Cloud, make_card: Callable[[str, str], Card]) -> None:
+    card = make_card("card", FIRST)
+    card.write()
+    assert await card.start() == 0
+    before, certificate = card.config, card.certificate
+
+    card.write(node="edge-2", is_emptied=True)
+    assert await card.start() == 0
+    assert "line 2: token: nothing is written here" in card.report
+    assert "goes on as the node that it was" in card.report
+
+    stranger = Authority.new(datetime.datetime.now(datetime.UTC)).pair
+    card.write(token=tokens.mint(stranger.certificate, stranger.key, int(time.time()) + 3600))
+    assert await card.start() == 1
+    assert "not joined: the server's CA certificate has hash" in card.report, "another cloud's token asks for another certificate"
+    assert (card.config, card.certificate) == (before, certificate)
+
+    card.write(node="edge-2")
+    assert await card.start() == 0
+    assert "hostnameOverride: edge-2" in card.config
+    assert card.certificate != certificate
+
+    card.certificate_file.unlink()
+    card.write(node="edge-2", more="labels: {place: roof}\n")
+    assert await card.start() == 0
+    assert "127.0.0.1: joined\r\n" in (card.boot / "pinnace-report.txt").read_bytes().decode()
+    assert card.certificate
 
 
 async def test_two_cards_with_one_name(cloud: Cloud, make_card: Callable[[str, str], Card]) -> None:

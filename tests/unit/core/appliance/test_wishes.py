@@ -30,6 +30,15 @@ def test_reads_what_is_needed() -> None:
     assert found == []
 
 
+@pytest.mark.parametrize("line", ["token:\n", ""])
+def test_a_board_that_has_joined_needs_no_token(line: str) -> None:
+    wishes, found = read(f"cloud: 192.168.4.10\n{line}".encode(), needs_token=False)
+    assert found == []
+    assert wishes is not None
+    assert wishes.token == ""
+    assert "expected four parts" in str(read(b"cloud: a\ntoken: abc\n", needs_token=False)[1][0]), "a half one is a mistake all the same"
+
+
 def test_reads_all_there_is() -> None:
     wishes, found = read(
         f"""{GOOD}node: greenhouse-1
