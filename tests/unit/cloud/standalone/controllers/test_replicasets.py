@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from typing import Any
+
+from rig.waiting import eventually
 
 from pinnace.cloud.standalone.controllers import podfacts
 from pinnace.cloud.standalone.controllers.evictions import eviction_time
-from pinnace.cloud.standalone.controllers.replicasets import plan
+from pinnace.cloud.standalone.controllers.replicasets import ReplicaSets, plan
 
 Obj = dict[str, Any]
 
@@ -80,3 +84,28 @@ def test_when_a_pod_must_leave_a_node() -> None:
 
 def test_shares() -> None:
     assert (podfacts.share("25%", 10, up=True), podfacts.share("25%", 10, up=False), podfacts.share(3, 10, up=True)) == (3, 2, 3)
+
+
+async def test_a_refused_pod_is_tried_again_later_each_time_and_told_of_once(parts: Any) -> None:
+    written: Counter[str] = Counter()
+    sets = parts.kind("replicasets", "apps").table
+    parts.state.subscribe_all(lambda table, change: written.update([table.resource]))
+    running = asyncio.create_task(ReplicaSets(parts.objects, parts.deletion).run())
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"serviceAccountName": "later", "containers": [{"name": "c", "image": "i"}]}}
+    await parts.make("replicasets", "r", "default", group="apps", spec=replica_set(2, template=template)["spec"])
+
+    async def shown(plural: str) -> list[Obj]:
+        return [item.decode() for item in parts.state.table(plural).items("default")]
+
+    (event,) = await eventually(lambda: shown("events"), lambda found: found and found[0]["count"] >= 4)
+    why = 'pods "r-" is forbidden: error looking up service account default/later: serviceaccount "later" not found'
+    assert event["message"] == f"Error creating: {why}"
+    (found,) = await shown(sets)
+    assert [(each["type"], each["message"]) for each in found["status"]["conditions"]] == [("ReplicaFailure", why)]
+    assert written[sets] == 2, "its creation and one status"
+
+    parts.objects.admission.account_of = lambda namespace, name: {}
+    (found,) = await eventually(lambda: shown(sets), lambda found: found[0]["status"]["replicas"] == 2)
+    assert "conditions" not in found["status"]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

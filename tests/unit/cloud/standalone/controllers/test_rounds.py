@@ -13,15 +13,20 @@ from pinnace.core.base.aio.supervise import supervise
 
 
 class Rig:
-    """Rounds that are run as the server runs them; `failures` are raised by a key's next rounds, first one first."""
+    """Rounds that are run as the server runs them; `failures` are raised by a key's next rounds, first one first; `writes` of a key touch
+    itself and then another one."""
 
-    def __init__(self, failures: dict[str, list[Exception]]) -> None:
+    def __init__(self, failures: dict[str, list[Exception]], writes: dict[str, str] | None = None) -> None:
         self.failures = failures
+        self._writes = writes or {}
         self.done: list[str] = []
         self.rounds: Rounds[str] = Rounds("test", self._reconcile)
         self._news = asyncio.Event()
 
     async def _reconcile(self, key: str) -> float | None:
+        if key in self._writes:
+            self.rounds.touch(key)
+            self.rounds.touch(self._writes.pop(key))
         if self.failures.get(key):
             raise self.failures[key].pop(0)
         self.done.append(key)
@@ -51,5 +56,12 @@ async def test_one_that_fails_holds_up_no_other_and_comes_again(failure: Excepti
     rig = Rig({"bad": [failure, failure]})
     for key in ("bad", "good"):
         rig.rounds.touch(key)
+    await rig.until_done("bad", "good")
+    assert rig.done == ["good", "bad"]
+
+
+async def test_one_that_touches_itself_and_fails_still_waits() -> None:
+    rig = Rig({"bad": [ApiError(403, "no")]}, writes={"bad": "good"})
+    rig.rounds.touch("bad")
     await rig.until_done("bad", "good")
     assert rig.done == ["good", "bad"]
