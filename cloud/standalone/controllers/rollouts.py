@@ -73,10 +73,10 @@ def newest(deployment: Object, replica_sets: Sequence[Object]) -> Object | None:
 
 
 def limits(deployment: Object) -> tuple[int, int]:
-    """maxSurge and maxUnavailable as counts; not both are 0, or nothing could move."""
+    """maxSurge and maxUnavailable as counts; of a rolling update not both are 0, or nothing could move, of another both are."""
     wanted, strategy = deployment["spec"].get("replicas", 1), deployment["spec"].get("strategy") or {}
     if strategy.get("type") == "Recreate":
-        return 0, wanted
+        return 0, 0
     rolling = strategy.get("rollingUpdate") or {}
     surge = share(rolling.get("maxSurge"), wanted, up=True)
     unavailable = share(rolling.get("maxUnavailable"), wanted, up=False)

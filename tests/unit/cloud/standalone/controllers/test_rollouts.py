@@ -137,6 +137,13 @@ def test_progress(before: Obj, counts: tuple[int, int, int], wall: float, expect
     assert (found["status"], found["reason"]) == expected
 
 
+@pytest.mark.parametrize(("strategy", "expected"), [("Recreate", "False"), ("RollingUpdate", "True")])
+def test_nothing_may_be_missing_but_in_a_rolling_update(strategy: str, expected: str) -> None:
+    goal = deployment(2, strategy={"type": strategy, "rollingUpdate": {"maxUnavailable": 1}})
+    status = rollouts.status_of(goal, replica_set("new", 2, available=1), [], 0, wall=0.0, now="now")
+    assert [each["status"] for each in status["conditions"] if each["type"] == "Available"] == [expected]
+
+
 def test_a_template_is_the_same_with_and_without_its_hash() -> None:
     one = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": []}}
     other = {"metadata": {"labels": {"a": "b", rollouts.HASH_LABEL: "x"}}, "spec": {"containers": []}}
