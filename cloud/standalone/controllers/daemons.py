@@ -127,6 +127,8 @@ def plan(daemon_set: Object, nodes: Iterable[Object], pods: Sequence[Object], re
             create.append(name)
         elif len(alive) > 1:
             delete += _doubles(view, alive)
+    for name in on_node.keys() - fits.keys() - {""}:  # nobody else deletes what waits for a node that is gone
+        delete += [pod for pod in view.on(name) if not pod["spec"].get("nodeName") and not podfacts.is_ending(pod)]
     strategy = spec.get("updateStrategy") or {}
     if strategy.get("type", "RollingUpdate") == "RollingUpdate":
         gone, surged = _exchanged(strategy.get("rollingUpdate") or {}, view)

@@ -76,6 +76,15 @@ def test_doubles_and_failures() -> None:
     assert plan(daemon_set(), [node("a")], [pod("a", "a"), pod("aa", "a")]) == ([], ["aa"])
 
 
+def test_what_waits_for_a_node_that_is_gone_goes() -> None:
+    meant = daemons.template_for({"spec": {"containers": []}}, "gone", {daemons.HASH_LABEL: "new"})
+    waiting = {**meant, "metadata": {**meant["metadata"], "name": "w", "uid": "w"}}
+    bound, anywhere = pod("b", "gone"), {"metadata": {"name": "any", "uid": "any"}, "spec": {"containers": []}}
+    ending = {**waiting, "metadata": {"name": "e", "uid": "e", "deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    assert plan(daemon_set(), [], [waiting, bound, anywhere, ending]) == ([], ["w"])
+    assert plan(daemon_set(), [node("gone")], [waiting]) == ([], []), "it has come back"
+
+
 def test_counts() -> None:
     nodes = [node("a"), node("b"), node("c", labels={}, taints=[{"key": "k", "effect": "NoSchedule"}])]
     pods = [pod("a", "a"), pod("b", "b", "old", ready=False), pod("c", "c")]
