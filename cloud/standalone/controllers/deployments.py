@@ -121,12 +121,13 @@ class Deployments(Controller):
         try:
             made = await self._own.objects.create(self._sets, body, namespace)
         except ApiError as error:
-            if error.reason == "AlreadyExists":
-                known = self._own.find(self._sets, name, namespace)
-                owner = podfacts.controller_of(known) if known is not None else None
-                if owner is None or owner.get("uid") != found["metadata"]["uid"]:
-                    return None, collisions + 1  # somebody else's, by chance: the next round tries another name
-            raise
+            known = self._own.find(self._sets, name, namespace)
+            if error.reason != "AlreadyExists" or known is None:
+                raise
+            owner = podfacts.controller_of(known) or {}
+            if owner.get("uid") != found["metadata"]["uid"] or not rollouts.same_template(known["spec"]["template"], spec["template"]):
+                return None, collisions + 1  # somebody else's, by chance, or one that was edited: the next round tries another name
+            return known, collisions
         if first:
             await self._say(found, made, 0, first)
         return made, collisions

@@ -141,6 +141,20 @@ async def test_a_bad_image_stops_the_rollout_with_the_old_pods_serving(fleet: Fl
     await fleet.kubectl("rollout", "status", "deployment/d", PATIENCE)
 
 
+async def test_a_rollout_ends_after_somebody_edited_the_replica_set(fleet: Fleet) -> None:
+    await fleet.kubelets.add("n1")
+    await fleet.apply(deployment(replicas=2))
+    await fleet.kubectl("rollout", "status", "deployment/d", PATIENCE)
+    edited = (await fleet.kubectl("get", "rs", "-o", "name")).strip()
+    await fleet.kubectl("set", "image", edited, "c=i:edited")
+    await fleet.kubectl("scale", "deployment/d", "--replicas=3")
+    assert "successfully rolled out" in await fleet.kubectl("rollout", "status", "deployment/d", PATIENCE)
+    assert [each["spec"]["containers"][0]["image"] for each in await fleet.pods()] == ["i:1"] * 3
+    owners = {each["metadata"]["ownerReferences"][0]["name"] for each in await fleet.pods()}
+    assert len(owners) == 1
+    assert owners != {edited.rpartition("/")[2]}
+
+
 @pytest.mark.parametrize("history", [10, 0])
 async def test_recreate_pause_and_resume(fleet: Fleet, history: int) -> None:
     await fleet.kubelets.add("n1")
