@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -15,6 +15,15 @@ from pinnace.cloud.standalone.deletion import Deletion
 from pinnace.cloud.standalone.objects import Objects, equal, now_text
 from pinnace.cloud.standalone.state import Change, Object, Table
 from pinnace.cloud.standalone.status import ApiError
+
+
+class _Renewed(NamedTuple):
+    """The ReplicaSet of the present template, None when another one has its name; how often that was so; and how a rollout began, "" when
+    none did (CREATED, FOUND)."""
+
+    new: Object | None
+    collisions: int
+    begun: str = ""
 
 
 class Deployments(Controller):
@@ -40,12 +49,11 @@ class Deployments(Controller):
             return None
         sets = await self._own.claimed(found, self._kind, self._sets)
         collisions = (found.get("status") or {}).get("collisionCount", 0)
-        new = rollouts.newest(found, sets)
+        new, begun = rollouts.newest(found, sets), ""
         if not podfacts.is_ending(found):
             is_paused, is_scaling = bool(found["spec"].get("paused")), rollouts.is_scaling(found, sets)
             if not is_paused and not is_scaling:
-                new, collisions = await self._renewed(found, new, sets, collisions)
-                found = self._own.find(self._kind, name, namespace) or found
+                new, collisions, begun = await self._renewed(found, new, sets, collisions)
                 sets = [*self._others(sets, new), *([new] if new else [])]
             old = self._others(sets, new)
             if is_paused or is_scaling:
@@ -60,7 +68,7 @@ class Deployments(Controller):
         sets = [fresh for each in sets if (fresh := self._own.find(self._sets, each["metadata"]["name"], namespace)) is not None]
         new = rollouts.newest(found, sets)
         wall = self._own.wall()
-        status = rollouts.status_of(found, new, self._others(sets, new), collisions, wall=wall, now=now_text(wall))
+        status = rollouts.status_of(found, new, self._others(sets, new), collisions, wall=wall, now=now_text(wall), begun=begun)
         await self._own.status(self._kind, found, status)
         return rollouts.look_again(found, status, wall)
 
@@ -68,17 +76,20 @@ class Deployments(Controller):
     def _others(sets: Sequence[Object], new: Object | None) -> list[Object]:
         return [each for each in sets if new is None or each["metadata"]["uid"] != new["metadata"]["uid"]]
 
-    async def _renewed(self, found: Object, new: Object | None, sets: Sequence[Object], collisions: int) -> tuple[Object | None, int]:
+    async def _renewed(self, found: Object, new: Object | None, sets: Sequence[Object], collisions: int) -> _Renewed:
         """The ReplicaSet of the present template, made or brought up to date; the deployment gets its revision."""
+        begun = ""
         annotations = rollouts.new_annotations(found, new, self._others(sets, new))
         if new is None:
-            new, collisions = await self._made(found, sets, annotations, collisions)
+            new, collisions, begun = made = await self._made(found, sets, annotations, collisions)
             if new is None:
-                return None, collisions
+                return made
         elif not equal(rollouts.annotations_of(new), annotations) or (
             (new["spec"].get("minReadySeconds") or 0) != (found["spec"].get("minReadySeconds") or 0)
         ):
             ready = found["spec"].get("minReadySeconds") or 0
+            if rollouts.annotations_of(new).get(rollouts.REVISION) != annotations[rollouts.REVISION]:
+                begun = rollouts.FOUND  # one of the past is the present one again
 
             def updated(old: Object) -> Object:
                 old["metadata"]["annotations"] = annotations
@@ -96,9 +107,9 @@ class Deployments(Controller):
                 return old
 
             await self._own.objects.change(self._kind, found["metadata"]["name"], found["metadata"]["namespace"], revised)
-        return new, collisions
+        return _Renewed(new, collisions, begun)
 
-    async def _made(self, found: Object, old: Sequence[Object], annotations: dict[str, str], collisions: int) -> tuple[Object | None, int]:
+    async def _made(self, found: Object, old: Sequence[Object], annotations: dict[str, str], collisions: int) -> _Renewed:
         spec, namespace = found["spec"], found["metadata"]["namespace"]
         template: Any = orjson.loads(orjson.dumps(spec["template"]))
         short = rollouts.template_hash(template, collisions)
@@ -126,11 +137,11 @@ class Deployments(Controller):
                 raise
             owner = podfacts.controller_of(known) or {}
             if owner.get("uid") != found["metadata"]["uid"] or not rollouts.same_template(known["spec"]["template"], spec["template"]):
-                return None, collisions + 1  # somebody else's, by chance, or one that was edited: the next round tries another name
-            return known, collisions
+                return _Renewed(None, collisions + 1)  # somebody else's, or one that was edited: the next round tries another name
+            return _Renewed(known, collisions)
         if first:
             await self._say(found, made, 0, first)
-        return made, collisions
+        return _Renewed(made, collisions, rollouts.CREATED)
 
     def _recreated(self, found: Object, new: Object, old: Sequence[Object]) -> rollouts.Targets:
         """All of the old, then all of the new: nothing new while a pod of the old is still there, ending or not."""

@@ -21,6 +21,8 @@ DESIRED: Final = "deployment.kubernetes.io/desired-replicas"
 MOST: Final = "deployment.kubernetes.io/max-replicas"
 _NOT_COPIED: Final = frozenset({REVISION, HISTORY, DESIRED, MOST, "kubectl.kubernetes.io/last-applied-configuration",
                                 "deprecated.deployment.rollback.to"})  # fmt: skip
+CREATED: Final = "NewReplicaSetCreated"
+FOUND: Final = "FoundNewReplicaSet"
 NO_DEADLINE: Final = (1 << 31) - 1
 Targets = dict[str, int]
 """How many pods ReplicaSets should have, by uid; those that are not in it keep theirs."""
@@ -220,8 +222,11 @@ def sized(deployment: Object) -> dict[str, str]:
     return {DESIRED: str(deployment["spec"].get("replicas", 1)), MOST: str(most(deployment))}
 
 
-def status_of(deployment: Object, new: Object | None, old: Sequence[Object], collisions: int, *, wall: float, now: str) -> Object:
-    """The status; `wall` and `now` are the same moment in Unix seconds and as a text."""
+def status_of(
+    deployment: Object, new: Object | None, old: Sequence[Object], collisions: int, *, wall: float, now: str, begun: str = ""
+) -> Object:
+    """The status; `wall` and `now` are the same moment in Unix seconds and as a text. `begun`: a rollout began in this round, with a
+    ReplicaSet that was made (CREATED) or had been there (FOUND)."""
     everyone = [*old, *([new] if new is not None else [])]
     available, wanted = counted(everyone, "availableReplicas"), int(deployment["spec"].get("replicas", 1))
     counts = {
@@ -239,7 +244,7 @@ def status_of(deployment: Object, new: Object | None, old: Sequence[Object], col
     words = ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.") if is_enough else (
         "False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")  # fmt: skip
     conditions = [_condition(deployment, "Available", *words, now=now)]
-    progress = _progress(deployment, new, counts, is_done=is_complete(deployment, new, old), wall=wall, now=now)
+    progress = _progress(deployment, new, counts, is_done=is_complete(deployment, new, old), wall=wall, now=now, begun=begun)
     if progress:
         conditions.append(progress)
     failed = next((found for each in everyone if (found := condition(each, "ReplicaFailure"))), None)
@@ -254,7 +259,9 @@ def deadline(deployment: Object) -> int | None:
     return None if seconds is None or seconds >= NO_DEADLINE else int(seconds)
 
 
-def _progress(deployment: Object, new: Object | None, counts: dict[str, int], *, is_done: bool, wall: float, now: str) -> Object:
+def _progress(
+    deployment: Object, new: Object | None, counts: dict[str, int], *, is_done: bool, wall: float, now: str, begun: str
+) -> Object:
     """The condition Progressing; empty where no deadline is set."""
     limit, known = deadline(deployment), condition(deployment, "Progressing")
     if limit is None:
@@ -263,17 +270,18 @@ def _progress(deployment: Object, new: Object | None, counts: dict[str, int], *,
         if known.get("reason") == "ProgressDeadlineExceeded":
             return known
         return _condition(deployment, "Progressing", "Unknown", "DeploymentPaused", "Deployment is paused", now=now)
+    what = f'ReplicaSet "{new["metadata"]["name"]}"' if new is not None else f'Deployment "{deployment["metadata"]["name"]}"'
+    if begun or not known:  # what is known of the one before says nothing of this one, and its time begins now
+        words = f"{'Found' if begun == FOUND else 'Created'} new replica set {what[11:]}"
+        known = {**_condition(deployment, "Progressing", "True", begun or CREATED, words, now=now), "lastUpdateTime": now}
     if known.get("reason") == "DeploymentPaused":
         return _condition(deployment, "Progressing", "Unknown", "DeploymentResumed", "Deployment is resumed", now=now)
-    what = f'ReplicaSet "{new["metadata"]["name"]}"' if new is not None else f'Deployment "{deployment["metadata"]["name"]}"'
     if is_done:
         return _condition(deployment, "Progressing", "True", "NewReplicaSetAvailable", f"{what} has successfully progressed.", now=now)
     before = deployment.get("status") or {}
     was_done = known.get("reason") == "NewReplicaSetAvailable" and counts["updatedReplicas"] == counts["replicas"]
     if was_done and known.get("message", "").startswith(what):
         return known  # it had been there: what is missing now is no rollout
-    if not known:
-        return _condition(deployment, "Progressing", "True", "NewReplicaSetCreated", f"Created new replica set {what[11:]}", now=now)
     moved = (
         counts["updatedReplicas"] > before.get("updatedReplicas", 0)
         or counts["readyReplicas"] > before.get("readyReplicas", 0)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from fakes.clock import FakeClock
 from rig.waiting import eventually
 
 from pinnace.cloud.standalone.controllers.deployments import Deployments
@@ -19,9 +20,11 @@ APPS = "apps"
 
 @dataclass
 class World:
-    """The deployment `d` and what became of it."""
+    """The deployment `d` and what became of it; `told` are the moments somebody who watches it sees."""
 
     parts: Any
+    clock: FakeClock = field(default_factory=FakeClock)
+    told: list[Obj] = field(default_factory=list)
 
     async def make(self, **spec: Any) -> None:
         template = {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}}
@@ -45,16 +48,28 @@ class World:
         made: Obj = self.parts.state.table(self.parts.kind("deployments", APPS).table).get("default", "d").decode()
         return made
 
-    async def until_observed(self) -> Obj:
-        """The deployment once its status is of its present generation."""
-        found: Obj = await eventually(self.read, lambda found: found["status"].get("observedGeneration") == found["metadata"]["generation"])
+    async def until_observed(self, wanted: Callable[[Obj], object] = bool) -> Obj:
+        """The deployment once its status is of its present generation and like that."""
+
+        def is_it(found: Obj) -> object:
+            return found["status"].get("observedGeneration") == found["metadata"]["generation"] and wanted(found)
+
+        found: Obj = await eventually(self.read, is_it)
         return found
+
+
+def progress(found: Obj) -> str:
+    conditions = found.get("status", {}).get("conditions", [])
+    return next((each["reason"] for each in conditions if each["type"] == "Progressing"), "")
 
 
 @pytest.fixture
 async def world(parts: Any) -> AsyncIterator[World]:
-    running = asyncio.create_task(Deployments(parts.objects, parts.deletion).run())
-    yield World(parts)
+    made = World(parts)
+    table = parts.state.table(parts.kind("deployments", APPS).table)
+    parts.state.subscribe(table, lambda change: made.told.append(change.item.decode()))
+    running = asyncio.create_task(Deployments(parts.objects, parts.deletion, wall=made.clock.wall).run())
+    yield made
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
@@ -71,3 +86,41 @@ async def test_a_replica_set_that_was_edited_is_replaced(world: World) -> None:
     await world.change("deployments", "d", lambda old: old["spec"].update(minReadySeconds=1))
     found = await world.until_observed()
     assert (found["status"]["collisionCount"], len(await world.sets())) == (1, 2)
+
+
+async def test_a_corrected_rollout_is_not_called_timed_out(world: World) -> None:
+    async def timed_out() -> None:
+        await world.until_observed(lambda found: progress(found) != "")
+        await world.clock.advance(11)
+        await world.change("deployments", "d", lambda old: old["metadata"].update(annotations={"at": str(world.clock.wall())}))
+        await world.until_observed(lambda found: progress(found) == "ProgressDeadlineExceeded")
+        world.told.clear()
+
+    await world.make(progressDeadlineSeconds=10)
+    await timed_out()
+    await world.set_image("i:2")
+    assert progress(await world.until_observed()) == "NewReplicaSetCreated"
+    await timed_out()
+    await world.set_image("i:1")
+    assert progress(await world.until_observed()) == "FoundNewReplicaSet"
+    observed = [each for each in world.told if each["metadata"]["generation"] == each["status"]["observedGeneration"]]
+    assert "ProgressDeadlineExceeded" not in map(progress, observed)
+
+
+async def test_a_change_in_the_midst_of_a_round_is_observed_by_the_next_one(world: World) -> None:
+    changes: list[asyncio.Task[None]] = []
+    seen: list[tuple[int, int]] = []
+
+    sets = world.parts.state.table(world.parts.kind("replicasets", APPS).table)
+
+    def heard(table: Any, change: Any) -> None:
+        if table is sets and not changes:
+            changes.append(asyncio.create_task(world.set_image("i:2")))
+        elif change.item.name == "d":
+            seen.append((change.item.decode().get("status", {}).get("observedGeneration", 0), sets.count()))
+
+    world.parts.state.subscribe_all(heard)
+    await world.make()
+    await world.until_observed(lambda found: found["metadata"]["generation"] == 2)
+    assert all(observed <= there for observed, there in seen), seen
+    await changes[0]
