@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import secrets
 import signal
 import time
@@ -24,7 +22,7 @@ from pinnace.core.base.runtime import (
     SandboxConfig,
 )
 from pinnace.core.pods.images.records import ImageStore
-from pinnace.core.pods.oci import cgroups, files
+from pinnace.core.pods.oci import cgroups, files, orphans
 from pinnace.core.pods.oci.bundles import Bundles
 from pinnace.core.pods.oci.records import ContainerRecord, Exit, decoded, encoded, exit_decoded, exit_encoded, exit_unknown
 from pinnace.core.pods.oci.shims import Shims, Watch
@@ -239,6 +237,9 @@ class Containers:
             return
         entry.exit = await asyncio.to_thread(self._exit, record.id)
         if entry.exit is None and problem is not None:
+            await asyncio.to_thread(self._end_with_shim, record)  # late only, it would go on, with a container nobody watches
+            entry.exit = await asyncio.to_thread(self._exit, record.id)
+        if entry.exit is None and problem is not None:
             entry.exit = Exit(time.time(), 128, "StartError", str(problem))
             await self._write_exit(entry)
         elif entry.exit is None:
@@ -291,13 +292,13 @@ class Containers:
             await asyncio.to_thread(self._end_with_shim, entry.record)
 
     def _end_with_shim(self, record: ContainerRecord) -> None:
-        """End a container whose shim obeys no more: it will not tell of the end either."""
-        logger.warning("pods.container.shim_hangs container=%s name=%s; it is ended with its container", record.id, record.name)
-        cgroups.kill(record.cgroup)
+        """End a container whose shim obeys no more, or is too late: it will not tell of the end either."""
         shim = self._shims.living(record.id)
         if shim:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(shim, signal.SIGKILL)
+            logger.warning("pods.container.shim_hangs container=%s name=%s; it is ended with its container", record.id, record.name)
+            orphans.end_tree(shim)
+        cgroups.kill(record.cgroup)
+        self._bundles.forget(record.id)
 
     async def remove(self, container_id: str) -> None:
         entry = self._entries.get(container_id)

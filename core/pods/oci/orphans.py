@@ -1,4 +1,4 @@
-"""What the shim of an exec leaves when it is killed: processes of crun, stopped perhaps, that nobody else would end."""
+"""Processes that nobody else would end: those below a shim that obeys no more, and what the shim of an exec leaves when it is killed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,34 @@ import contextlib
 import logging
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
+
+
+def end_tree(root: int) -> None:
+    """End a process and all it has started: they are stopped first, since stopped ones start no more. Blocks."""
+    tree, found = set[int](), {root}
+    while found:
+        _send(found, signal.SIGSTOP)
+        tree |= found
+        found = {pid for pid, parent in _parents() if parent in tree} - tree
+    _send(tree, signal.SIGKILL)
+
+
+def _send(pids: set[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    """Every process, and whose child it is (proc(5), stat, field 4)."""
+    for entry in os.scandir("/proc"):
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                yield int(entry.name), int(Path(entry.path, "stat").read_bytes().rpartition(b")")[2].split()[1])
 
 
 def end(crun: str, root: Path, execs: Path) -> None:

@@ -42,7 +42,7 @@ static struct {
     int input, output, errors, state, listening;
     pid_t container;
     bool once;
-} me = {.input = -1, .output = -1, .errors = -1, .listening = -1};
+} me = {.input = -1, .output = -1, .errors = -1, .state = -1, .listening = -1};
 
 static void client_drop(struct client *c) {
     if (c->gives_input && me.once && me.input >= 0 && me.input != me.output) {
@@ -371,13 +371,14 @@ int supervise(const struct options *o) {
     int signals = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
     for (int i = 0; i < CLIENTS; i++) clients[i].fd = -1;
     me.once = o->stdin_once;
-    me.state = open(o->state, O_DIRECTORY | O_CLOEXEC);
     char text[1200];
-    bool good = chdir(o->run) == 0 && me.state >= 0;
-    if (!good) failed("cannot enter %s: %s", o->run, strerror(errno));
+    bool good = chdir(o->run) == 0 || failed("cannot enter %s: %s", o->run, strerror(errno));
     if (good && signals < 0) good = failed("no signalfd: the machine has no file descriptors or memory left");
     snprintf(text, sizeof text, "%d %llu\n", (int)getpid(), start_time(getpid()));
-    good = good && write_file(AT_FDCWD, "shim", text, false) && log_open(o->log);
+    good = good && write_file(AT_FDCWD, "shim", text, false);
+    /* What follows may wait for a disk: the agent, which does not wait for ever, knows from here on whom to end. */
+    if (good && (me.state = open(o->state, O_DIRECTORY | O_CLOEXEC)) < 0) good = failed("cannot enter %s: %s", o->state, strerror(errno));
+    good = good && log_open(o->log);
     for (int i = 0; good && i < o->shared_count; i++) good = share_mount(o->shared[i]);
     if (good && (me.listening = listen_unix("s")) < 0) good = failed("cannot listen in %s: %s", o->run, strerror(errno));
     long in_pod = kills_in_pod(o);

@@ -1,4 +1,4 @@
-"""A crun that does not come back, as where the server of a mount is away: it is ended, and nobody else has to wait for it."""
+"""What does not come back while a container starts, as where the server of a mount is away: it is ended, and nobody else has to wait."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from contract.runtime.pods import TestPod
+from contract.runtime.pods import TestPod, until
 from rig.oci import OciHome
 
 from pinnace.core.base.runtime import ContainerState, RuntimeFailed
 from pinnace.core.pods.oci import shims
+from pinnace.core.pods.oci.files import start_time
 from pinnace.core.pods.oci.runtime import OciRuntime
 
 pytestmark = [pytest.mark.containers, pytest.mark.root]
@@ -23,6 +24,13 @@ case "$*" in
     *) sleep 1234 & echo $$ $! >>{told}; sleep 1235 ;;
 esac
 """
+
+LATE = """#!/bin/sh
+echo $PPID $$ >>{told}
+kill -STOP $PPID
+exec {then}
+"""
+"""Its shim answers nobody any more, as one that waits for a disk."""
 
 
 @pytest.fixture
@@ -72,4 +80,47 @@ async def test_who_wants_it_stopped_or_gone_meanwhile_waits_for_that(hanging: Oc
     await hanging.stop_container(container_id, 0)
     assert (await hanging.container(container_id)).reason == "StartError"
     await hanging.remove_container(container_id)
+    await pod.remove()
+
+
+@pytest.mark.parametrize("then", ['crun "$@"', "sleep 1234"], ids=["container", "crun"])
+async def test_a_shim_that_answers_too_late_is_ended_with_all_it_started(
+    hanging: OciRuntime, told: Path, cgroup: str, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    """What was told as never started does not run after all, whether it ran already or was on its way."""
+    monkeypatch.setattr(shims, "CALL_SECONDS", 1)
+    told.with_name("crun").write_text(LATE.format(told=told, then=then))
+    pod = TestPod(hanging, told.parent, cgroup)
+    container_id = await pod.create(("sleep", "1000"))
+    with pytest.raises(RuntimeFailed, match="did not end within 3 s") as caught:
+        await hanging.start_container(container_id)
+    assert caught.value.reason == "StartError"
+    container = await hanging.container(container_id)
+    assert (container.state, container.exit_code, container.reason) == (ContainerState.EXITED, 128, "StartError")
+    shim, crun = (int(each) for each in told.read_text().split())
+    await until(lambda: _are_gone(shim, crun), what="the end of the shim and its crun")
+    await until(lambda: _is_cleared(container_id), what="the end of the container")
+    await pod.remove()
+
+
+async def _are_gone(*pids: int) -> bool:
+    return not any(start_time(pid) for pid in pids)
+
+
+async def _is_cleared(container_id: str) -> bool:
+    return not list(Path("/sys/fs/cgroup").glob(f"*/*/*/{container_id}"))
+
+
+async def test_a_shim_that_waits_for_the_disk_of_its_log_is_ended(
+    hanging: OciRuntime, home: OciHome, tmp_path: Path, cgroup: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shims, "CALL_SECONDS", 1)
+    pod = TestPod(hanging, tmp_path, cgroup)
+    container_id = await pod.create(("sleep", "1000"))
+    log = (await hanging.container(container_id)).log_path
+    os.mkfifo(log)  # opened for writing as soon as somebody reads
+    with pytest.raises(RuntimeFailed, match="did not end within 3 s"):
+        await hanging.start_container(container_id)
+    shim = int((home.folder / "hung/run/oci/containers" / container_id / "shim").read_text().split()[0])
+    await until(lambda: _are_gone(shim), what="the end of the shim")
     await pod.remove()
