@@ -12,7 +12,7 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -55,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     logs.configure(args.log_level)
     node, config = join(args)
+    for problem in _problems(config):
+        print(f"note: {problem}; see --cloudcore-ipport and --tunnelport", flush=True)
     start = ["edgecore", "--config", str(config)]
     if os.geteuid() != 0:
         print("note: without root this node runs devices only, no pods", flush=True)
@@ -127,6 +129,17 @@ def configuration(args: argparse.Namespace, node: str) -> dict[str, Any]:
             "eventBus": _broker(args.mqtt, Machine(args.root).starts_broker),
         },
     }
+
+
+def _problems(config: Path) -> Iterator[str]:
+    """What does not answer of the cloud besides the port for joining, as doctor says it: it may start later, or a flag be wrong."""
+    from pinnace.core.doctor import cloud
+    from pinnace.core.doctor.finding import Level
+    from pinnace.core.doctor.subject import Subject
+    from pinnace.core.settings import EdgeCoreSettings
+
+    subject = Subject(load(config, EdgeCoreSettings), config=config)
+    return (each.text for each in cloud.check(cloud.read(subject)) if each.level is not Level.OK)
 
 
 def _pods(args: argparse.Namespace, node: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +71,20 @@ def test_what_a_join_leaves_survives_a_power_cut(tmp_path: Path, monkeypatch: py
     assert join(tmp_path) == 0
     content, name = on_disk.index(config.stat().st_ino), len(on_disk) - 1 - on_disk[::-1].index(config.parent.stat().st_ino)
     assert content < on_disk.index(0) < name, "the content before the joining, the name after it"
+
+
+def test_a_hub_or_tunnel_that_does_not_answer_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def joined(*args: Any, **more: Any) -> None:
+        pass
+
+    monkeypatch.setattr(command, "_join", joined)
+    with socket.create_server(("127.0.0.1", 0)) as tunnel:
+        port = tunnel.getsockname()[1]
+        assert join(tmp_path, "--tunnelport", str(port)) == 0
+    said = capsys.readouterr().out
+    assert "note: hub at 127.0.0.1:" in said
+    assert "cannot be reached (Connection refused)" in said
+    assert "tunnel at" not in said
+    assert "joined as edge-1" in said
