@@ -43,15 +43,16 @@ logger = logging.getLogger(__name__)
 
 
 @contextlib.asynccontextmanager
-async def running(settings: EdgeCoreSettings) -> AsyncIterator[HubLink]:
-    """Run the edge for the length of the block; gives the link, which knows whether the cloud is there.
+async def running(settings: EdgeCoreSettings, *, on_trial: bool = False) -> AsyncIterator[HubLink]:
+    """Run the edge for the length of the block; gives the link, which knows whether the cloud is there. `on_trial` as in Store.
 
     Raises StoreError when there is no database to start from, and StoreDamaged when the file turns out to be damaged meanwhile: the next
     start sets it aside. Nothing else stops the edge: without a cloud it works from the store.
     """
     node, modules = settings.node, settings.modules
     health = Health()
-    async with Store(settings.database.data_source, health=health, cache_bytes=settings.database.cache_bytes) as store:
+    database = settings.database
+    async with Store(database.data_source, health=health, cache_bytes=database.cache_bytes, on_trial=on_trial) as store:
         reader = Reader(cloud=modules.edge_hub.websocket.endpoint.host, pods_root=modules.edged.root_directory)
         link = HubLink(modules.edge_hub, node, departures=store.outbox, health=health, machine=reader.machine().machine_id)
         sync = Sync(store, node=node)
@@ -62,7 +63,7 @@ async def running(settings: EdgeCoreSettings) -> AsyncIterator[HubLink]:
             health=health,
             objects=store,
             committed=store.committed,
-            folder=settings.database.data_source.with_name("mosquitto"),
+            folder=database.data_source.with_name("mosquitto"),
         )
         twins = TwinService(node, store=store, objects=store, outbox=store.outbox, uplink=link, bus=bus)
         pods = _pods(modules.edged, node, store, link, reader) if modules.edged.enable else None

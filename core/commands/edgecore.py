@@ -41,9 +41,10 @@ def run(args: argparse.Namespace) -> int:
 @contextlib.asynccontextmanager
 async def _serving(config: Path) -> AsyncIterator[list[str]]:
     from pinnace.core.agent import running
+    from pinnace.core.appliance.slots import Slots
     from pinnace.core.base.settings.loader import load
     from pinnace.core.settings import EdgeCoreSettings
 
     settings = load(config, EdgeCoreSettings)
-    async with running(settings):
+    async with running(settings, on_trial=Slots().is_trial):
         yield [f"ready: node {settings.node}"]

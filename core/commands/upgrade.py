@@ -17,6 +17,7 @@ from typing import BinaryIO, Final, cast
 
 from pinnace.core.appliance import rootfile
 from pinnace.core.appliance.board import Board
+from pinnace.core.appliance.files import drop
 from pinnace.core.appliance.order import is_older
 from pinnace.core.appliance.slots import TRIES, Slots
 from pinnace.core.base.errors import ConfigError, LinkError, PinnaceError, RefusedError
@@ -128,8 +129,19 @@ def confirm(args: argparse.Namespace, slots: Slots) -> int:
             raise PinnaceError(f"root {slots.running} is given up, its node was not Ready within {args.within:.0f} s: {why}")
         time.sleep(_ASK_SECONDS)
     slots.confirm()
+    _forget_former(args.config)
     print(f"root {slots.running} (Pinnace {VERSION}) is kept", flush=True)
     return 0
+
+
+def _forget_former(config: Path) -> None:
+    """The database of before the trial. Where this is cut short, the edge's next start does it."""
+    from pinnace.core.base.settings.loader import load
+    from pinnace.core.meta.database import former_of
+    from pinnace.core.settings import EdgeCoreSettings
+
+    with contextlib.suppress(ConfigError, OSError):
+        drop(former_of(load(config, EdgeCoreSettings).database.data_source))
 
 
 async def _ready(path: Path) -> None:

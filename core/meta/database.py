@@ -1,7 +1,8 @@
 """The SQLite file: opening, checking, migrating, setting aside what is damaged.
 
 Blocking: everything belongs to the store's writer thread except `read`, which the event loop may call. Files beside `edge.db`:
-`-wal` and `-shm` (SQLite's), `.lock` (one process at a time), `.snapshot` (the last good copy), `.damaged-<time>` (set aside).
+`-wal` and `-shm` (SQLite's), `.lock` (one process at a time), `.snapshot` (the last good copy), `.damaged-<time>` (set aside), `.former`
+(what a version on trial found before it migrated; the version before takes it back when the trial is given up).
 """
 
 from __future__ import annotations
@@ -40,9 +41,18 @@ _PARTS: Final = ("", "-wal", "-shm")
 
 def files_of(path: Path) -> list[Path]:
     """The database's own files that are there, the lock last; others that begin with its name are somebody else's."""
-    own = [path.with_name(path.name + each) for each in (*_PARTS, ".snapshot", ".snapshot.new", ".restoring")]
+    own = [path.with_name(path.name + each) for each in (*_PARTS, ".snapshot", ".snapshot.new", ".restoring", ".former", ".former.new")]
     damaged = [each for each in path.parent.iterdir() if each.name.startswith(path.name + ".damaged-")] if path.parent.is_dir() else []
     return [each for each in (*own, *sorted(damaged), path.with_name(path.name + ".lock")) if each.is_file()]
+
+
+def former_of(path: Path) -> Path:
+    """Where the database of before a trial is kept until the trial is over."""
+    return path.with_name(path.name + ".former")
+
+
+class NewerSchema(StoreError):
+    """The file was migrated by a newer Pinnace."""
 
 
 def translate(error: sqlite3.Error, path: Path) -> PinnaceError:
@@ -62,10 +72,11 @@ def translate(error: sqlite3.Error, path: Path) -> PinnaceError:
 
 
 class Database:
-    """One open database. Raises the exceptions of `translate`."""
+    """One open database. Raises the exceptions of `translate`. A version `on_trial` keeps the file as it was before it migrates it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, on_trial: bool = False) -> None:
         self.path = path
+        self._on_trial = on_trial
         self.writable = False
         self.inventory_due = False
         """Whether the file that was opened last says INVENTORY_DUE."""
@@ -122,6 +133,16 @@ class Database:
 
     def _open_or_restore(self) -> None:
         try:
+            self._open_or_take_snapshot()
+        except NewerSchema:
+            if not self._take_former():
+                raise
+        if not self._on_trial:  # what was kept is used up, or this version is the one that stayed
+            with contextlib.suppress(OSError):
+                former_of(self.path).unlink(missing_ok=True)
+
+    def _open_or_take_snapshot(self) -> None:
+        try:
             if self.path.exists() or not self.snapshot_path.exists():
                 self._open_checked()
                 return
@@ -144,6 +165,8 @@ class Database:
             for pragma in _PRAGMAS:
                 self._connection.execute(f"PRAGMA {pragma}")
             self._check(self._connection, self.path)
+            if self._on_trial and 0 < _schema(self._connection) < SCHEMA:
+                self._copy_into(self._connection, former_of(self.path))
             self._migrate(self._connection)
             self.probe()
             self.writable = True
@@ -168,7 +191,7 @@ class Database:
         version = connection.execute("SELECT coalesce(max(version), 0) FROM migrations").fetchone()[0]
         if version > SCHEMA:
             connection.execute("ROLLBACK")
-            raise StoreError(
+            raise NewerSchema(
                 f"{self.path} was written by a newer Pinnace (schema {version}, this one knows {SCHEMA}); install that version"
             )
         for number in range(version + 1, SCHEMA + 1):
@@ -190,7 +213,7 @@ class Database:
         The copy of the snapshot is complete before the damaged file moves: a stop in between leaves one of the two in place.
         """
         fresh = self.path.with_name(self.path.name + ".restoring")
-        is_good = self._copy_snapshot(fresh)
+        is_good = self._checked_copy(self.snapshot_path, fresh)
         stamp = f"{self.path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}"
         for part in reversed(_PARTS):
             source = self.path.with_name(self.path.name + part)
@@ -208,25 +231,56 @@ class Database:
             logger.error("store.empty path=%s aside=%s: there is no good snapshot; the node starts empty", self.path, stamp)
         self._open_checked()
 
-    def _copy_snapshot(self, to: Path) -> bool:
-        """A checked copy of the snapshot; False when there is none that is good."""
-        import shutil  # brings decompressors along, which a healthy node never needs
+    def _take_former(self) -> bool:
+        """Go on from what a newer version kept before its trial, which was given up; False when it kept nothing that is good.
 
-        if not self.snapshot_path.exists():
+        It is as good as a snapshot: the cloud is told what is in it, and sends what came since. Whatever step is the last one before a
+        stop, the next start does it again.
+        """
+        former, fresh = former_of(self.path), self.path.with_name(self.path.name + ".restoring")
+        if not 0 < written_schema(former) <= SCHEMA:
             return False
         try:
-            shutil.copyfile(self.snapshot_path, to)
+            if not self._checked_copy(former, fresh):
+                return False
+            assert self._connection is not None
+            self._connection.execute("PRAGMA journal_mode=DELETE")  # no log may be left that would be taken for the other file's
+            self._close_quietly()
+            if self.path.with_name(self.path.name + "-wal").exists():
+                raise StoreError(f"{self.path} is in use by another process; is another pinnace edgecore running?")
+            link = self.snapshot_path.with_name(self.snapshot_path.name + ".new")
+            link.unlink(missing_ok=True)
+            link.hardlink_to(former)  # the snapshot that is there may be of the newer version too
+            link.replace(self.snapshot_path)
+            fresh.replace(self.path)
+            sync_folder(self.path.parent)
+        except sqlite3.Error as error:
+            raise translate(error, self.path) from error
+        except OSError as error:
+            raise StoreFull(f"{former} cannot be put back: {error.strerror}") from error
+        logger.warning("store.put-back path=%s schema=%d: the newer version that migrated it was given up", self.path, SCHEMA)
+        self._open_checked()
+        return True
+
+    def _checked_copy(self, source: Path, to: Path) -> bool:
+        """A copy whose content the cloud is to be told; False when there is nothing to copy, or nothing that is good."""
+        import shutil  # brings decompressors along, which a healthy node never needs
+
+        if not source.exists():
+            return False
+        try:
+            shutil.copyfile(source, to)
             to.chmod(0o600)
             connection = sqlite3.connect(to)
             try:
-                self._check(connection, self.snapshot_path)
+                self._check(connection, source)
                 connection.execute(f"PRAGMA user_version = {INVENTORY_DUE}")
             finally:
                 connection.close()
             with to.open("rb") as written:
                 os.fsync(written.fileno())
         except (sqlite3.Error, StoreDamaged) as error:
-            logger.error("store.snapshot-damaged path=%s: %s", self.snapshot_path, error)  # noqa: TRY400 - the message says it all
+            logger.error("store.snapshot-damaged path=%s: %s", source, error)  # noqa: TRY400 - the message says it all
             to.unlink(missing_ok=True)
             return False
         except OSError:
@@ -351,17 +405,19 @@ class Database:
 
     def snapshot(self) -> None:
         """Write a compact copy beside the database, replacing the one before only when it is complete."""
-        if not self.writable:
-            return
-        fresh = self.snapshot_path.with_name(self.snapshot_path.name + ".new")
+        if self.writable:
+            assert self._connection is not None
+            self._copy_into(self._connection, self.snapshot_path)
+
+    def _copy_into(self, connection: sqlite3.Connection, target: Path) -> None:
+        fresh = target.with_name(target.name + ".new")
         fresh.unlink(missing_ok=True)
         try:
             os.close(os.open(fresh, os.O_CREAT | os.O_RDWR, 0o600))
-            assert self._connection is not None
-            self._connection.execute("VACUUM INTO ?", (str(fresh),))
+            connection.execute("VACUUM INTO ?", (str(fresh),))
             with fresh.open("rb") as written:
                 os.fsync(written.fileno())
-            fresh.replace(self.snapshot_path)
+            fresh.replace(target)
             sync_folder(self.path.parent)
         except sqlite3.Error as error:
             fresh.unlink(missing_ok=True)
@@ -395,9 +451,16 @@ def written_schema(path: Path) -> int:
         return 0
     try:
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-            return int(connection.execute("SELECT coalesce(max(version), 0) FROM migrations").fetchone()[0])
+            return _schema(connection)
     except sqlite3.Error:
         return 0
+
+
+def _schema(connection: sqlite3.Connection) -> int:
+    """0 for an empty file, or one that is not ours."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'migrations'").fetchone():
+        return 0
+    return int(connection.execute("SELECT coalesce(max(version), 0) FROM migrations").fetchone()[0])
 
 
 def _copy_pages(uri: str, to: sqlite3.Connection) -> None:

@@ -47,9 +47,12 @@ class Store:
 
     schema_version = SCHEMA
 
-    def __init__(self, path: Path, *, health: Health | None = None, cache_bytes: int = 4 << 20, clock: Clock | None = None) -> None:
+    def __init__(
+        self, path: Path, *, health: Health | None = None, cache_bytes: int = 4 << 20, clock: Clock | None = None, on_trial: bool = False
+    ) -> None:
+        """`on_trial`: the version before may be back at the next start, and is to find a database that it can read."""
         self._health = health or Health()
-        self._database = Database(path)
+        self._database = Database(path, on_trial=on_trial)
         self._writer = Writer(self._database, clock=clock or LoopClock(), health=self._health)
         self._cache = MetaCache(cache_bytes)
         self.outbox = Outbox(self._writer)

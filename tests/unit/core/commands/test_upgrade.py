@@ -19,6 +19,7 @@ from pinnace.core.appliance import rootfile
 from pinnace.core.appliance.slots import Slots
 from pinnace.core.base.errors import ConfigError, LinkError, PinnaceError, RefusedError
 from pinnace.core.commands import upgrade
+from pinnace.core.meta.database import former_of
 
 
 def parsed(*words: str) -> argparse.Namespace:
@@ -130,7 +131,8 @@ def agent(*answers: bytes) -> Iterator[Path]:
 
 
 def confirmed(slots: Slots, path: Path, folder: Path, *, within: float) -> int:
-    (folder / "edgecore.yaml").touch()
+    (folder / "edgecore.yaml").write_text(f"database: {{dataSource: {folder}/edge.db}}\n")
+    former_of(folder / "edge.db").touch()
     args = parsed("--confirm", "--within", str(within), "--socket", str(path), "--config", str(folder / "edgecore.yaml"))
     return upgrade.confirm(args, slots)
 
@@ -141,6 +143,7 @@ def test_a_root_whose_node_is_ready_is_kept(slots: Slots, tmp_path: Path, monkey
         assert confirmed(slots, path, tmp_path, within=60) == 0
     assert (tmp_path / "boot/active").read_text() == "b\n"
     assert not slots.is_trial
+    assert not former_of(tmp_path / "edge.db").exists(), "there is no way back any more"
 
 
 def test_a_root_whose_node_is_not_ready_in_time_is_given_up(slots: Slots, tmp_path: Path) -> None:
@@ -148,6 +151,7 @@ def test_a_root_whose_node_is_not_ready_in_time_is_given_up(slots: Slots, tmp_pa
         confirmed(slots, path, tmp_path, within=0)
     assert (tmp_path / "boot/trial").read_text() == "b 0\n"
     assert not (tmp_path / "boot/active").exists()
+    assert former_of(tmp_path / "edge.db").exists(), "the former root takes it back"
 
 
 def test_a_root_whose_agent_hangs_is_given_up(slots: Slots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
