@@ -26,6 +26,8 @@ NAMESPACE: Final = "kubeedge"
 RECORD: Final = "tunnelportrecord.kubeedge.io"
 STREAMS: Final = "pinnace.io/streams"
 ANSWER_SECONDS: Final = 30.0
+LEAVE_SECONDS: Final = 2.0
+"""What a node gets to take the rest of a client's bytes when the client has left."""
 _ERROR_BYTES: Final = 4096
 
 Arguments = tuple[tuple[str, str], ...]
@@ -80,7 +82,9 @@ class Kubelets:
         request = Head((method, target, "HTTP/1.1"), (("Host", f"{host}:{port}"), forwarded, *headers))
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=host)
+                reader, writer = await asyncio.open_connection(
+                    host, port, ssl=context, server_hostname=host, ssl_shutdown_timeout=LEAVE_SECONDS
+                )
                 duplex = StreamDuplex(reader, writer)
                 try:
                     await duplex.write(encode(request))

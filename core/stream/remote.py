@@ -15,6 +15,9 @@ logger = logging.getLogger(__name__)
 STDIN: Final = 0
 STDOUT: Final = 1
 STDERR: Final = 2
+ERROR: Final = 3
+STUCK_SECONDS: Final = 5.0
+"""How long a command may leave what its caller sent, before it is asked whether the caller is there still, and how often then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Remote(Protocol):
         ...
 
     async def send(self, channel: int, data: bytes) -> None:
-        """STDOUT or STDERR. Raises ConnectionError."""
+        """STDOUT, STDERR or ERROR. No data at all says nothing, but goes all the way. Raises ConnectionError."""
         ...
 
     async def finish(self, status: dict[str, Any]) -> None:
@@ -76,16 +79,35 @@ async def serve(remote: Remote, stream: Stream, wanted: Wanted) -> None:
 
 
 async def _session(remote: Remote, stream: Stream, wanted: Wanted) -> dict[str, Any] | None:
+    putting, taken = asyncio.Event(), 0
+
     async def take() -> None:
+        nonlocal taken
         async for event in remote.events():
-            match event:
-                case Typed(data):
-                    if wanted.stdin:
-                        await stream.write(data)
-                case InputEnded():
-                    await stream.close_stdin()
-                case Resized(columns, rows):
-                    await stream.resize(columns, rows)
+            putting.set()
+            await put(event)
+            putting.clear()
+            taken += 1
+
+    async def put(event: Event) -> None:
+        match event:
+            case Typed(data):
+                if wanted.stdin:
+                    await stream.write(data)
+            case InputEnded():
+                await stream.close_stdin()
+            case Resized(columns, rows):
+                await stream.resize(columns, rows)
+
+    async def watch() -> None:
+        """While a command does not take its input, nothing is read on any hop of the way, and no end of it is seen: sending meets that."""
+        channel = STDOUT if wanted.stdout else STDERR if wanted.stderr and not wanted.tty else ERROR
+        while True:
+            await putting.wait()
+            before = taken
+            await asyncio.sleep(STUCK_SECONDS)
+            if taken == before:
+                await remote.send(channel, b"")
 
     async def give() -> int:
         async for channel, data in stream.output():
@@ -93,20 +115,22 @@ async def _session(remote: Remote, stream: Stream, wanted: Wanted) -> dict[str, 
                 await remote.send(channel, data)
         return await stream.wait()
 
-    taking, giving = asyncio.create_task(take()), asyncio.create_task(give())
+    taking, giving, watching = asyncio.create_task(take()), asyncio.create_task(give()), asyncio.create_task(watch())
+    tasks: tuple[asyncio.Task[Any], ...] = (taking, giving, watching)
     try:
-        await asyncio.wait({taking, giving}, return_when=asyncio.FIRST_COMPLETED)
-        if not giving.done() and taking.exception() is None:
-            return None  # the other end left
-        if taking.done() and (fault := taking.exception()) is not None and not giving.done():
-            raise fault
-        return status_of(await giving)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if giving.done():
+            return status_of(await giving)
+        for task in (taking, watching):
+            if task.done():
+                await task
+        return None  # the other end left
     except ConnectionError:
         return None
     finally:
-        for task in (taking, giving):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(taking, giving, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def status_of(code: int) -> dict[str, Any]:

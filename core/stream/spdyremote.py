@@ -12,7 +12,7 @@ import orjson
 from pinnace.core.base.tunnel.duplex import Duplex
 from pinnace.core.base.tunnel.spdystreams import PROTOCOL, VERSION_HEADER, SpdySession, SpdyStream
 from pinnace.core.stream.http import Exchange, Refusal
-from pinnace.core.stream.remote import STDERR, STDOUT, Event, InputEnded, Typed, Wanted
+from pinnace.core.stream.remote import ERROR, STDERR, STDOUT, Event, InputEnded, Typed, Wanted
 from pinnace.core.stream.websocket import resized
 
 _STREAMS_SECONDS: Final = 30.0
@@ -102,7 +102,7 @@ class SpdyRemote:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def send(self, channel: int, data: bytes) -> None:
-        stream = self._streams.get({STDOUT: "stdout", STDERR: "stderr"}.get(channel, ""))
+        stream = self._streams.get({STDOUT: "stdout", STDERR: "stderr", ERROR: "error"}.get(channel, ""))
         if stream is not None:
             await stream.write(data)
 

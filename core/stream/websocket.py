@@ -22,13 +22,12 @@ from websockets.server import ServerProtocol
 from pinnace.core.base.tunnel import heads
 from pinnace.core.base.tunnel.duplex import Duplex
 from pinnace.core.stream.http import Exchange, Refusal
-from pinnace.core.stream.remote import STDIN, Event, InputEnded, Resized, Typed
+from pinnace.core.stream.remote import ERROR, STDIN, Event, InputEnded, Resized, Typed
 
 _websocket_logger = logging.getLogger(f"{__name__}.websocket")
 _websocket_logger.setLevel(logging.ERROR)  # who comes and goes is of no interest
 
 MESSAGE_BYTES: Final = 4 << 20
-ERROR: Final = 3
 RESIZE: Final = 4
 _CLOSE_CHANNEL: Final = 255
 """v5: the channel whose number follows has ended."""

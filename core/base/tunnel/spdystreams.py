@@ -46,7 +46,8 @@ class SpdyStream:
         return data
 
     async def write(self, data: bytes) -> None:
-        for at in range(0, len(data), CHUNK):
+        """No data is a frame without any."""
+        for at in range(0, len(data) or 1, CHUNK):
             if self.is_closed:
                 raise ConnectionResetError("the stream is closed")
             await self._session.send(self.number, data[at : at + CHUNK])

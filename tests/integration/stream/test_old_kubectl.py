@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,10 @@ from typing import Any, NamedTuple
 import pytest
 from rig.hostruntime import HostRuntime
 from rig.streams import NODE, Way, way
+from rig.waiting import until
+
+from pinnace.core.base.aio import children
+from pinnace.core.stream import remote
 
 pytestmark = pytest.mark.kubectl
 
@@ -53,6 +58,34 @@ async def test_exec(world: World) -> None:
     assert (code, said, error) == (7, "out\n", "err\ncommand terminated with exit code 7\n")
     answer = await world.way.kubectl("exec", "-i", "web", "--", "wc", "-c", stdin=b"x" * 3_000_000, program=world.program)
     assert answer == (0, "3000000\n", "")
+
+
+async def test_a_command_that_reads_its_input_late_gets_it_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "STUCK_SECONDS", 0.1)
+    command = ("exec", "-i", "web", "--", "sh", "-c", "sleep 1; wc -c; exit 7")
+    code, said, error = await world.way.kubectl(*command, stdin=b"x" * 3_000_000, program=world.program)
+    assert (code, said) == (7, "3000000\n"), error
+
+
+async def test_a_command_that_reads_no_input_ends_with_its_caller(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "STUCK_SECONDS", 0.1)
+
+    def place() -> int:
+        return os.lseek(zeros.fileno(), 0, os.SEEK_CUR)
+
+    with (tmp_path / "zeros").open("w+b") as zeros:
+        zeros.truncate(1 << 30)
+        caller = await world.way.start("exec", "-i", "web", "--", "sleep", "666", stdin=zeros.fileno(), program=world.program)
+        try:
+            await until(lambda: world.runtime.open_streams)
+            async with asyncio.timeout(60):
+                seen = -1
+                while not 0 < seen == place():  # until nobody takes any more
+                    seen = place()
+                    await asyncio.sleep(0.5)
+        finally:
+            await children.kill(caller)
+    await until(lambda: not world.runtime.open_streams)
 
 
 async def test_port_forward(world: World) -> None:
