@@ -29,6 +29,7 @@ class Group(StrEnum):
 OWN: Final = frozenset(Group) - {Group.PODS, Group.CLOUD, Group.COMMANDS}
 _PROGRAMS: Final = {
     "pinnace-shim": Group.SUPERVISION,
+    "pinnace-pause": Group.SUPERVISION,
     "mosquitto": Group.BROKER,
     "containerd": Group.RUNTIME,
     "containerd-shim": Group.RUNTIME,

@@ -16,7 +16,7 @@ from rig.oci import OciHome
 from rig.waiting import until
 
 from pinnace.core.base.runtime import ContainerState, Mount, Namespaces, Propagation, Resources, Security
-from pinnace.core.pods.oci import host
+from pinnace.core.pods.oci import files, host
 from pinnace.core.pods.oci.runtime import OciRuntime
 
 PARENTS = {"cgroupfs": "/pinnace-test", "systemd": "/pinnace.slice/pinnace-test.slice"}
@@ -120,6 +120,19 @@ async def test_nothing_is_left_of_cgroups_and_shims_live_outside(pod: TestPod, r
     assert len(folders) == 1
     await runtime.stop_container(container_id, 1)
     assert not folders[0].exists()
+
+
+async def test_first_process_of_a_shared_pid_namespace_has_nothing_of_the_host(pod: TestPod, home: OciHome) -> None:
+    await pod.sandbox(namespaces=Namespaces(host_network=True, share_pid=True))
+    container_id = await pod.start(security=Security(add_capabilities=("SYS_PTRACE",)))
+    pause = int((home.settings.run_dir / "oci/sandboxes" / pod.sandbox_id / "pause").read_text().split()[0])
+    assert Path(f"/proc/{pause}/cgroup").read_text() == "0::/pinnace-shims\n"
+    text = "ls -A /proc/1/root/ /proc/1/fd/; chmod 755 /proc/1/exe 2>&1; grep -h -E 'CapEff|Seccomp:' /proc/1/status; cat /proc/1/comm"
+    said = (await pod.exec(container_id, text)).replace("\t", " ")
+    expected = ["chmod: /proc/1/exe: Read-only file system", "CapEff: 0000000000000000", "Seccomp: 2", "pinnace-pause"]
+    assert said.split("\n") == ["/proc/1/fd/:", "", "/proc/1/root/:", *expected, ""]
+    await pod.runtime.remove_sandbox(pod.sandbox_id)
+    await until(lambda: files.start_time(pause) == 0)
 
 
 async def test_network_and_restart_of_the_agent(pod: TestPod, runtime: OciRuntime, home: OciHome, driver: str) -> None:

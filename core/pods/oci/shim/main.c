@@ -53,6 +53,7 @@ static bool all(int count, const char *const *values) {
 
 int main(int count, char **words) {
     static struct options o;
+    if (count == 1 && strcmp(words[0], PAUSE) == 0) pause_here();
     const char *command = count > 1 ? words[1] : "";
     int result = 2, names = count > 1 ? read_options(count - 2, words + 2, &o) : -1;
     prctl(PR_SET_NAME, "pinnace-shim");

@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -57,23 +56,32 @@ static bool set_sysctl(const char *setting) {
     return good;
 }
 
-/* The first process of a shared pid namespace: takes in orphans and sleeps. */
-static void pause_for_ever(void) {
-    setsid();
-    plain_descriptors();
-    prctl(PR_SET_NAME, "pinnace-pause");
-    signal(SIGCHLD, SIG_IGN);
-    for (;;) pause();
-}
-
-static bool keep(const struct options *o, pid_t pid, const char *kind) {
+/* `kind` is the namespace's name below /proc/<pid>/ns, `name` the file's that keeps it. */
+static bool keep(const struct options *o, pid_t pid, const char *kind, const char *name) {
     char from[64], to[4096];
     snprintf(from, sizeof from, "/proc/%d/ns/%s", (int)pid, kind);
-    snprintf(to, sizeof to, "%s/%s", o->run, kind);
+    snprintf(to, sizeof to, "%s/%s", o->run, name);
     int fd = open(to, O_WRONLY | O_CREAT | O_CLOEXEC, 0444);
     if (fd >= 0) close(fd);
-    if (fd < 0 || mount(from, to, NULL, MS_BIND, NULL) != 0) return failed("cannot keep the %s namespace at %s: %s", kind, to, strerror(errno));
+    if (fd < 0 || mount(from, to, NULL, MS_BIND, NULL) != 0) return failed("cannot keep the %s namespace at %s: %s", name, to, strerror(errno));
     return true;
+}
+
+/* Start the process that keeps the pid namespace, and wait until it has cut itself off. */
+static bool start_pause(const struct options *o, pid_t *pause) {
+    int report[2];
+    if (pipe2(report, O_CLOEXEC) != 0) return failed("no pipe: %s", strerror(errno));
+    if ((*pause = fork()) == 0) {
+        if (o->own_cgroup) cgroup_join(o->own_cgroup);
+        pause_begin(o, report[1]);
+    }
+    if (*pause < 0) return failed("cannot start the pause process: %s", strerror(errno));
+    char said[sizeof problem] = "";
+    size_t used = 0;
+    close(report[1]);
+    for (ssize_t got; used < sizeof said - 1 && (got = read(report[0], said + used, sizeof said - 1 - used)) > 0;) used += (size_t)got;
+    close(report[0]);
+    return strcmp(said, PAUSE) == 0 || failed("%s", used > 0 ? said : "the pause process ended");
 }
 
 /* In the child: enter new namespaces and set them up. `pause` is the process that keeps the pid namespace, or 0. */
@@ -85,11 +93,7 @@ static bool enter_new(const struct options *o, pid_t *pause) {
         return failed("cannot set the host name %s: %s", o->hostname, strerror(errno));
     for (int i = 0; i < o->sysctl_count; i++)
         if (!set_sysctl(o->sysctls[i])) return false;
-    if (o->new_pid && (*pause = fork()) == 0) {
-        if (o->own_cgroup) cgroup_join(o->own_cgroup);
-        pause_for_ever();
-    }
-    return *pause >= 0 || failed("cannot start the pause process: %s", strerror(errno));
+    return !o->new_pid || start_pause(o, pause);
 }
 
 static bool make(const struct options *o, pid_t *pause) {
@@ -111,8 +115,8 @@ static bool make(const struct options *o, pid_t *pause) {
     if (!good) failed("the process that makes the namespaces ended");
     else if (!(good = answer.good)) failed("%s", answer.problem);
     *pause = answer.pause;
-    good = good && (!o->new_net || keep(o, child, "net")) && (!o->new_ipc || keep(o, child, "ipc")) && (!o->new_uts || keep(o, child, "uts")) &&
-           (!o->new_pid || keep(o, answer.pause, "pid"));
+    good = good && (!o->new_net || keep(o, child, "net", "net")) && (!o->new_ipc || keep(o, child, "ipc", "ipc")) &&
+           (!o->new_uts || keep(o, child, "uts", "uts")) && (!o->new_pid || keep(o, child, "pid_for_children", "pid"));
     close(down[1]);
     waitpid(child, NULL, 0);
     return good;

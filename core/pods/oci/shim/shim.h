@@ -10,6 +10,7 @@
 
 #define CGROUPS "/sys/fs/cgroup"
 #define MOST_REPEATED 160
+#define PAUSE "pinnace-pause" /* what the program is called where it is the first process of a pid namespace */
 
 /* One list of options for every command: a command reads those it needs. */
 struct options {
@@ -62,6 +63,10 @@ bool make_rootfs(const struct options *o);
 bool enter_mounts(void);                                                       /* a mount namespace of our own, fit for crun */
 bool share_mount(const char *path);
 int cat_layers(const struct options *o, char **names, int count);
+
+/* pause.c: neither returns */
+void pause_begin(const struct options *o, int report);                         /* in the pid namespace's first process: becomes pause_here */
+void pause_here(void);
 
 /* one command each; they return an exit code */
 int supervise(const struct options *o);

@@ -35,6 +35,7 @@ def test_a_pod_is_known_by_its_cgroup(cgroups: str, uid: str) -> None:
         (["sh", "pinnace-0.1.0rc1.dev2+b1-amd64", "mapper", "gpio"], "pinnace mapper gpio", Group.MAPPERS),
         (["python", "-m", "pinnace.core.base.cli", "mapper", "gpio"], "pinnace mapper gpio", Group.MAPPERS),
         (["/x/pinnace-shim", "supervise"], "pinnace-shim", Group.SUPERVISION),
+        (["pinnace-pause"], "pinnace-pause", Group.SUPERVISION),
         (["/usr/bin/containerd-shim-runc-v2", "-id"], "containerd-shim-runc-v2", Group.RUNTIME),
         (["sudo", "pinnace", "edgecore"], "", None),
         (["somebody", "else"], "", None),
