@@ -206,24 +206,28 @@ static bool wait_for_crun(const struct options *o, pid_t crun, int *status) {
 }
 
 static bool start(const struct options *o) {
-    int in[2] = {-1, -1}, out[2] = {-1, -1}, err[2] = {-1, -1}, null = open("/dev/null", O_RDWR | O_CLOEXEC), console = -1, status;
+    int in[2], out[2], err[2], console = -1, status;
     const char *arguments[16] = {"run", "--detach", "--bundle", o->run, "--pid-file", "pid"};
     int count = 6;
     if (o->tty) {
         if ((console = listen_unix("tty")) < 0) return failed("cannot listen in %s: %s", o->run, strerror(errno));
         arguments[count++] = "--console-socket";
         arguments[count++] = "tty";
-    } else if (pipe2(out, O_CLOEXEC) != 0 || pipe2(err, O_CLOEXEC) != 0 || (o->with_stdin && pipe2(in, O_CLOEXEC) != 0)) {
-        return failed("no pipe: %s", strerror(errno));
+    }
+    /* Also where nothing is to be read or a terminal comes: crun makes the container's user the owner of what it has there, /dev/null say. */
+    if (pipe2(in, O_CLOEXEC) != 0 || pipe2(out, O_CLOEXEC) != 0 || pipe2(err, O_CLOEXEC) != 0) return failed("no pipe: %s", strerror(errno));
+    if (o->tty || !o->with_stdin) {
+        close(in[1]);
+        in[1] = -1;
     }
     arguments[count++] = o->id;
     arguments[count] = NULL;
-    pid_t crun = spawn_crun(o, "crun.log", in[0] >= 0 ? in[0] : null, o->tty ? null : out[1], o->tty ? null : err[1], make_rootfs, arguments);
+    pid_t crun = spawn_crun(o, "crun.log", in[0], out[1], err[1], make_rootfs, arguments);
     if (crun < 0) return failed("cannot fork: %s", strerror(errno));
     char text[96];
     snprintf(text, sizeof text, "%.6f", now_seconds());
     bool noted = write_file(me.state, "started", text, true);
-    close(in[0]), close(out[1]), close(err[1]), close(null);
+    close(in[0]), close(out[1]), close(err[1]);
     if (!wait_for_crun(o, crun, &status)) return false;
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
         crun_problem(AT_FDCWD, "crun.log", "crun ended without a word");
@@ -233,7 +237,7 @@ static bool start(const struct options *o) {
     if (!noted) return false;
     if (o->tty) {
         bool got = receive_terminal(console, &me.output);
-        close(console);
+        close(console), close(out[0]), close(err[0]);
         unlink("tty");
         me.input = me.output;
         return got;

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from contract.runtime.pods import TestPod, until
+from contract.runtime.test_commands import all_of
 from integration.pods.oci.conftest import ESCAPE, LAYERS, VOLUMES
 
 from pinnace.core.base.runtime import (
@@ -116,6 +119,39 @@ async def test_device_given_and_devices_denied(pod: TestPod) -> None:
     )
     with pytest.raises(RuntimeFailed, match="/dev/no-such is no device"):
         await pod.create(("true",), devices=(Device("/dev/x", "/dev/no-such"),))
+
+
+@pytest.fixture
+def devices(tmp_path: Path) -> Path:
+    """As the host's /dev, to be mounted in its place."""
+    folder = tmp_path / "dev"
+    for each in ("pts", "shm", "mqueue"):
+        (folder / each).mkdir(parents=True)
+    for number, name in enumerate(("null", "zero", "full", "random", "urandom"), start=3):
+        os.mknod(folder / name, stat.S_IFCHR | 0o666, os.makedev(1, number if number < 6 else number + 2))
+        (folder / name).chmod(0o666)
+    (folder / "console").touch()
+    (folder / "ptmx").symlink_to("pts/ptmx")
+    return folder
+
+
+@pytest.mark.parametrize("tty", [False, True])
+async def test_devices_of_the_host_in_their_place_stay_as_they_are(pod: TestPod, runtime: OciRuntime, devices: Path, tty: bool) -> None:
+    """A host path /dev at /dev, for a user who is not root: crun makes him the owner of what it hands him as a standard stream."""
+    before = {each.name: each.lstat() for each in devices.iterdir() if not each.is_dir()}
+    text = "chmod 600 /dev/null 2>&1; id -u; readlink /proc/self/fd/0 | cut -c1-6"
+    mounts, user = (Mount("/dev", str(devices)),), Security(run_as_user=1000)
+    container = await pod.run(("/bin/sh", "-c", text), mounts=mounts, security=user, tty=tty)
+    kind = "/dev/p" if tty else "pipe:["
+    expected = ["chmod: /dev/null: Operation not permitted", "1000", kind]
+    assert pod.said(container).split("\n") == [*expected, ""]
+    container_id = await pod.start(mounts=mounts, security=user, tty=tty)
+    async with runtime.exec(container_id, ("/bin/sh", "-c", text), tty=tty, stdin=False) as stream:
+        assert (await all_of(stream))[0].decode().split() == " ".join(expected).split()
+    after = {each.name: each.lstat() for each in devices.iterdir() if not each.is_dir()}
+    assert {name: (each.st_mode, each.st_uid, each.st_gid) for name, each in after.items() if name in before} == {
+        name: (each.st_mode, each.st_uid, each.st_gid) for name, each in before.items()
+    }
 
 
 async def test_default_seccomp_profile(pod: TestPod) -> None:
