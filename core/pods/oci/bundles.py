@@ -127,8 +127,8 @@ class Bundles:
 
     def _make_folders(self, container_id: str, state: Path, layers: tuple[Path, ...]) -> None:
         for folder in (state, state / "l", state / "upper", state / "work", state / "empty"):
-            folder.mkdir(mode=0o711 if folder is not state / "upper" else 0o755)
-        (state / "upper").chmod(0o755)
+            folder.mkdir(mode=0o700)
+        (state / "upper").chmod(0o755)  # the container's root folder
         for number, layer in enumerate(reversed(layers or (state / "empty",))):
             (state / "l" / str(number)).symlink_to(layer.absolute())
         self._shims.folder(container_id).mkdir(mode=0o700)

@@ -79,7 +79,7 @@ class Containers:
         await asyncio.to_thread(self._end_strays)
 
     def _read(self) -> list[_Entry]:
-        self._root.mkdir(parents=True, exist_ok=True, mode=0o711)
+        files.make_private(self._root)
         files.sweep(self._root)
         found = []
         for folder in self._root.iterdir():

@@ -7,9 +7,17 @@ import shutil
 from pathlib import Path
 
 from pinnace.core.base import folders
+from pinnace.core.base.files import set_mode
 
 GONE = ".gone-"
 """What a folder's name begins with once it is being removed: the next start removes what is left of it."""
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder, and those above it, that only root may enter, also where one is there already: a container leaves what it likes in it,
+    programs that run as root (set-user-ID) too. Blocks. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    set_mode(folder, 0o700)
 
 
 def remove_folder(folder: Path) -> None:

@@ -51,7 +51,8 @@ class Sandboxes:
 
     def load(self) -> None:
         """Read what is on the disk. Blocks."""
-        self._root.mkdir(parents=True, exist_ok=True, mode=0o711)
+        files.make_private(self._root.parent)
+        files.make_private(self._root)
         files.sweep(self._root)
         for folder in self._root.iterdir():
             try:
@@ -198,8 +199,8 @@ class Sandboxes:
 
     def _prepare(self, record: SandboxRecord, config: SandboxConfig) -> None:
         folder = self._root / record.id
-        folder.mkdir(mode=0o711)
-        (self._base / record.id).mkdir(mode=0o711)
+        folder.mkdir(mode=0o700)
+        (self._base / record.id).mkdir(mode=0o700)
         config.log_directory.mkdir(parents=True, exist_ok=True, mode=0o755)
         if config.dns is not None:
             write_whole(folder / "resolv.conf", resolv_conf(config.dns).encode(), mode=0o644)

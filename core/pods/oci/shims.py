@@ -74,8 +74,8 @@ class Shims:
     async def prepare(self) -> None:
         """Make `base` ready. Raises RuntimeFailed."""
         await asyncio.to_thread(self._clear_execs)
-        for each in ("containers", "sandboxes", "exec", "crun"):
-            await asyncio.to_thread((self._base / each).mkdir, parents=True, exist_ok=True, mode=0o711)
+        for each in ("", "containers", "sandboxes", "exec", "crun"):
+            await asyncio.to_thread(files.make_private, self._base / each)
         await self.call("prepare", "--base", str(self._base))
 
     def _clear_execs(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import subprocess
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 from contract.runtime.pods import TestPod, until
 from contract.runtime.test_commands import all_of
-from integration.pods.oci.conftest import ESCAPE, LAYERS, VOLUMES
+from integration.pods.oci.conftest import ESCAPE, LAYERS, VOLUMES, another
+from rig.oci import OciHome
 
 from pinnace.core.base.runtime import (
     Device,
@@ -220,6 +222,34 @@ async def test_memory_limit_is_kept_and_told(pod: TestPod) -> None:
         ("/bin/sh", "-c", text), resources=Resources(memory_limit=16 << 20, cpu_shares=512, cpu_quota=50000, cpu_period=100000)
     )
     assert (container.exit_code, container.reason) == (137, "OOMKilled")
+
+
+async def test_no_other_user_of_the_machine_gets_to_what_a_container_wrote(pod: TestPod, home: OciHome) -> None:
+    """A program that runs as root, say. An agent of before may have left the folders open."""
+    await pod.sandbox()
+    container_id = await pod.shell("cp /bin/busybox /id && chmod 4755 /id && echo made && exec sleep 1000")
+    await pod.until_said(container_id, "made")
+    program = home.settings.root_dir / "oci/containers" / container_id / "upper/id"
+    memory = home.settings.run_dir / "oci/sandboxes" / pod.sandbox_id / "shm"
+    assert stat.S_IMODE(program.stat().st_mode) == 0o4755
+    home.folder.chmod(0o755)
+    try:
+        await asyncio.to_thread(_nobody_gets_to, program, memory)
+        for above in (*program.parents[1:4], *memory.parents[:3]):
+            above.chmod(0o755)
+        async with another(home):
+            await asyncio.to_thread(_nobody_gets_to, program, memory)
+        text = "id -u; ls /id 2>&1 || true"
+        assert await pod.output(text, security=Security(run_as_user=1000)) == "1000\nls: /id: No such file or directory\n"
+    finally:
+        home.folder.chmod(0o700)
+
+
+def _nobody_gets_to(program: Path, folder: Path) -> None:
+    with pytest.raises(PermissionError):
+        subprocess.run([str(program), "-u"], user=65534, group=65534, extra_groups=[], check=False)
+    touched = subprocess.run(["touch", str(folder / "mine")], user=65534, group=65534, extra_groups=[], capture_output=True, check=False)
+    assert b"Permission denied" in touched.stderr
 
 
 async def test_limits_are_in_the_cgroup(pod: TestPod) -> None:
