@@ -21,7 +21,7 @@ from pinnace.cloud.controllers.answers import (
 )
 from pinnace.cloud.controllers.pods import PodController, node_of
 from pinnace.cloud.controllers.references import references_of
-from pinnace.cloud.kube.resources import PODS
+from pinnace.cloud.kube.resources import NODES, PODS
 from pinnace.cloud.ports import Downlink, KubeApi, NodeHub, Object
 from pinnace.cloud.watch import ObjectCache
 from pinnace.core.base.contract.envelopes import Group, Operation, Source, load_body
@@ -125,7 +125,7 @@ class PodReportController:
         selects its labels can take it for its own."""
         try:
             pod = _object(load_body(message))
-            owner = self._owner(node)
+            owner = await self._owner(node)
             why = self._unfit(node, key, pod, owner)
             if why:
                 text = f"node {node} may not make pod {key.namespace}/{key.name}: {why}"
@@ -137,12 +137,9 @@ class PodReportController:
             return failed_answer(message, self._status(node, key, error), zero_object(PODS))
         return object_answer(message, bare(made), resource_version=made["metadata"].get("resourceVersion", ""))
 
-    def _owner(self, node: NodeName) -> Object:
-        """The reference to the Node that controls its mirror pods. Raises RemoteError 503 while the Node is not known."""
-        own = self._nodes.get("", node)
-        if own is None:
-            text = f"Node {node}, the owner of its mirror pods, is not known yet: ask again"
-            raise RemoteError(text, reason="ServiceUnavailable", code=503)
+    async def _owner(self, node: NodeName) -> Object:
+        """The reference to the Node that controls its mirror pods. Raises what the API says while there is no Node: the edge asks again."""
+        own = self._nodes.get("", node) or await self._api.get(NODES, node)
         return {"apiVersion": "v1", "kind": "Node", "name": node, "uid": own["metadata"]["uid"], "controller": True}
 
     def _unfit(self, node: NodeName, key: ResourceKey, pod: Object, owner: Object) -> str:
