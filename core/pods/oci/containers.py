@@ -286,6 +286,8 @@ class Containers:
         except OSError:
             if not self._shims.living(entry.record.id):
                 await self._note_end(entry)
+            elif number == signal.SIGKILL:
+                await asyncio.to_thread(self._end_with_shim, entry.record)
         except RuntimeFailed:
             if number != signal.SIGKILL:
                 raise

@@ -157,6 +157,14 @@ class Shims:
 
     async def ask(self, container_id: str, kind: bytes, body: bytes = b"") -> None:
         """Send an order and wait for its answer. Raises RuntimeFailed; ConnectionError or FileNotFoundError when no shim is there."""
+        _, writer = await self._asked(container_id, kind, body)
+        writer.close()
+
+    async def connect(self, container_id: str, *, stdin: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to attach on. Raises as `ask` does, RuntimeFailed also when as many as there may be are attached."""
+        return await self._asked(container_id, b"A", b"i" if stdin else b"")
+
+    async def _asked(self, container_id: str, kind: bytes, body: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         writer: asyncio.StreamWriter | None = None
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
@@ -164,15 +172,17 @@ class Shims:
                 writer.write(frame(kind, body))
                 await writer.drain()
                 answer = await read_frame(reader)
-        except TimeoutError as error:
-            raise RuntimeFailed(f"the shim of container {container_id} does not answer") from error
-        finally:
+            if answer is None:
+                raise ConnectionResetError("the shim ended")
+            if answer[1]:
+                raise RuntimeFailed(answer[1].decode(errors="replace"))
+        except BaseException as error:
             if writer is not None:
                 writer.close()
-        if answer is None:
-            raise ConnectionResetError("the shim ended")
-        if answer[1]:
-            raise RuntimeFailed(answer[1].decode(errors="replace"))
+            if isinstance(error, TimeoutError):
+                raise RuntimeFailed(f"the shim of container {container_id} does not answer") from error
+            raise
+        return reader, writer
 
     async def _reach(self, container_id: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to a shim, also while more wait to be let in than the socket's queue takes."""
@@ -181,12 +191,6 @@ class Shims:
                 return await asyncio.open_unix_connection(str(self.folder(container_id) / "s"))
             except BlockingIOError:
                 await asyncio.sleep(_AGAIN_SECONDS)
-
-    async def connect(self, container_id: str, *, stdin: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection to attach on. Raises ConnectionError or FileNotFoundError when no shim is there."""
-        reader, writer = await asyncio.open_unix_connection(str(self.folder(container_id) / "s"))
-        writer.write(frame(b"A", b"i" if stdin else b""))
-        return reader, writer
 
     async def exec(self, container_id: str, process: Mapping[str, Any], *, tty: bool, stdin: bool) -> Running:
         """Run a command in a container; it is killed with all it started when the connection is closed. `process` is a process.json."""

@@ -4,7 +4,7 @@
  * Folder `run` (does not): config.json, `shim` (pids with start times), the socket `s`, crun's log.
  *
  * On the socket, from the client: A attach (with a byte: to give input), I input, C end of input, W columns and rows, K signal number, R reopen the log.
- * To the client: 1 and 2 output, L bytes left out, r the answer to K and R (empty: done), E the end.
+ * To the client: 1 and 2 output, L bytes left out, r the answer to A, K and R (empty: done), E the end.
  */
 #define _GNU_SOURCE
 #include "shim.h"
@@ -125,12 +125,22 @@ static void answer(struct client *c, const char *text) {
     if (!client_frame(c, 'r', text, (uint32_t)strlen(text)) || !client_flush(c)) client_drop(c);
 }
 
+static int attached_but(const struct client *other) {
+    int count = 0;
+    for (const struct client *c = clients; c < clients + CLIENTS; c++) count += c != other && c->fd >= 0 && c->attached;
+    return count;
+}
+
 static void obey(struct client *c, const struct options *o) {
     const unsigned char *body = c->pages->inbox.data + FRAME_HEAD;
     uint32_t size = inbox_size(&c->pages->inbox);
     char text[12] = {0};
     switch (c->pages->inbox.data[0]) {
     case 'A':
+        if (attached_but(c) >= CLIENTS - 1) { /* the last place is for who signals the container */
+            answer(c, "as many as there may be are attached to the container already; end one of them first");
+            break;
+        }
         c->attached = true;
         c->gives_input = size > 0;
         answer(c, "");
@@ -172,16 +182,19 @@ static void hear(struct client *c, const struct options *o) {
     }
 }
 
+static struct client *free_place(void) {
+    for (struct client *c = clients; c < clients + CLIENTS; c++)
+        if (c->fd < 0) return c;
+    return NULL;
+}
+
 static void welcome(void) {
-    int fd = accept4(me.listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    for (struct client *c = clients; fd >= 0 && c < clients + CLIENTS; c++) {
-        if (c->fd >= 0) continue;
-        void *pages = mmap(NULL, sizeof *c->pages, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (pages == MAP_FAILED) break;
-        *c = (struct client){.fd = fd, .pages = pages};
-        return;
-    }
-    if (fd >= 0) close(fd); /* as many as there may be */
+    struct client *c = free_place();
+    int fd = c ? accept4(me.listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK) : -1;
+    if (fd < 0) return;
+    void *pages = mmap(NULL, sizeof *c->pages, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) close(fd);
+    else *c = (struct client){.fd = fd, .pages = pages};
 }
 
 /* False when crun did not end in time: it hangs where the server of a mount is away. Then it is ended, with all it has started. */
@@ -262,7 +275,7 @@ static int wait_for_end(const struct options *o, int signals) {
             polls[FIRST + i] = (struct pollfd){.fd = c->fd, .events = (short)((c->waits_for_stdin ? 0 : POLLIN) | (c->used ? POLLOUT : 0))};
         }
         polls[0] = (struct pollfd){.fd = signals, .events = POLLIN};
-        polls[1] = (struct pollfd){.fd = me.listening, .events = POLLIN};
+        polls[1] = (struct pollfd){.fd = free_place() ? me.listening : -1, .events = POLLIN}; /* else they wait to be let in */
         polls[2] = (struct pollfd){.fd = me.output, .events = (short)(POLLIN | (stdin_wanted && o->tty ? POLLOUT : 0))};
         polls[3] = (struct pollfd){.fd = me.errors, .events = POLLIN};
         polls[4] = (struct pollfd){.fd = stdin_wanted && !o->tty ? me.input : -1, .events = POLLOUT};

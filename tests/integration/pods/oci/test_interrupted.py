@@ -114,6 +114,16 @@ async def test_container_whose_shim_hangs_ends(pod: TestPod, runtime: OciRuntime
     assert start_time(pid) == start_time(shim) == 0
 
 
+async def test_container_whose_shim_lets_nobody_in_ends(pod: TestPod, runtime: OciRuntime, home: OciHome) -> None:
+    container_id = await pod.start()
+    shim = home.shims()[container_id]
+    (home.settings.run_dir / "oci/containers" / container_id / "s").unlink()
+    await runtime.stop_container(container_id, 0)
+    container = await runtime.container(container_id)
+    assert (container.state, container.exit_code) == (ContainerState.EXITED, 137)
+    assert start_time(shim) == 0
+
+
 async def test_shim_is_heard_though_many_wait_to_be_let_in(pod: TestPod, runtime: OciRuntime, home: OciHome) -> None:
     container_id = await pod.start(("/bin/sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.05; done"))
     shim = home.shims()[container_id]

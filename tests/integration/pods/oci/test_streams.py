@@ -149,6 +149,21 @@ async def test_who_leaves_while_nobody_takes_the_input_gives_the_place_free(pod:
         await until(lambda: _is_attached(runtime, container_id), what="the shim, which has places for 16")
 
 
+async def test_however_many_attach_the_container_hears_its_signals(pod: TestPod, runtime: OciRuntime) -> None:
+    container_id = await pod.start(("/bin/sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.05; done"))
+    async with contextlib.AsyncExitStack() as crowd:
+        for _ in range(14):
+            await crowd.enter_async_context(runtime.attach(container_id, stdin=False))
+        async with runtime.attach(container_id, stdin=False):
+            for _ in range(3):
+                with pytest.raises(RuntimeFailed, match="attached to the container already; end one of them"):
+                    await crowd.enter_async_context(runtime.attach(container_id, stdin=False))
+            await runtime.reopen_log(container_id)
+        await crowd.enter_async_context(runtime.attach(container_id, stdin=False))
+        await runtime.stop_container(container_id, 20)
+        assert (await runtime.container(container_id)).exit_code == 3
+
+
 async def test_an_exec_whose_input_nobody_takes_ends_with_its_caller(pod: TestPod, runtime: OciRuntime) -> None:
     container_id = await pod.start()
     async with asyncio.timeout(60):

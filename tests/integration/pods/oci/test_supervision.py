@@ -441,10 +441,12 @@ async def test_shim_that_gets_no_memory_to_wait_goes_on_waiting(pod: TestPod, ru
     usual = resource.prlimit(shim, resource.RLIMIT_NOFILE)
     before = _waits(shim)
     resource.prlimit(shim, resource.RLIMIT_NOFILE, (8, usual[1]))  # poll(2) fails on more than that
-    async with runtime.attach(container_id, stdin=True) as stream:  # wakes it
-        await until(lambda: _has_waited(shim, before + 4), what="a wait that failed")
-        assert (await runtime.container(container_id)).state is ContainerState.RUNNING
-        resource.prlimit(shim, resource.RLIMIT_NOFILE, usual)
+    _, knocking = await asyncio.open_unix_connection(str(home.settings.run_dir / "oci/containers" / container_id / "s"))  # wakes it
+    await until(lambda: _has_waited(shim, before + 4), what="a wait that failed")
+    assert (await runtime.container(container_id)).state is ContainerState.RUNNING
+    resource.prlimit(shim, resource.RLIMIT_NOFILE, usual)
+    knocking.close()
+    async with runtime.attach(container_id, stdin=True) as stream:
         await stream.write(b"go\n")
         assert (await pod.ended(container_id)).exit_code == 42
 
