@@ -114,14 +114,25 @@ class Containers:
             return 0.0
 
     def _exit(self, container_id: str) -> Exit | None:
-        path = self._root / container_id / _EXIT
+        """What its shim left, or we did. Where the disk was full the shim's is in memory only; it is brought to the disk."""
         try:
-            return exit_decoded(path.read_bytes())
+            try:
+                content = (self._root / container_id / _EXIT).read_bytes()
+            except FileNotFoundError:
+                content = (self._shims.folder(container_id) / _EXIT).read_bytes()
+                self._keep_exit(container_id, content)
+            return exit_decoded(content)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             logger.warning("pods.container.exit_unreadable container=%s reason=%s", container_id, error)
             return exit_unknown(time.time(), "the record of how it ended cannot be read")
+
+    def _keep_exit(self, container_id: str, content: bytes) -> None:
+        try:
+            write_whole(self._root / container_id / _EXIT, content, is_durable=True)
+        except OSError as error:
+            logger.warning("pods.container.exit_not_written container=%s reason=%s", container_id, error)
 
     def _adopt(self, entry: _Entry) -> bool:
         """Watch the container's shim; False when there is none."""
@@ -160,10 +171,7 @@ class Containers:
 
     async def _write_exit(self, entry: _Entry) -> None:
         assert entry.exit is not None
-        try:
-            await asyncio.to_thread(write_whole, self._root / entry.record.id / _EXIT, exit_encoded(entry.exit), is_durable=True)
-        except OSError as error:
-            logger.warning("pods.container.exit_not_written container=%s reason=%s", entry.record.id, error)
+        await asyncio.to_thread(self._keep_exit, entry.record.id, exit_encoded(entry.exit))
 
     def _entry(self, container_id: str) -> _Entry:
         try:

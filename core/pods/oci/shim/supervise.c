@@ -1,7 +1,7 @@
 /* One container's supervisor: runs it with crun, holds its streams, writes its log, lets people attach, and leaves its exit code behind.
  *
  * Folder `state` (survives a reboot): `started` (seconds) once it may have run, `exit` once it ended.
- * Folder `run` (does not): config.json, `shim` (pids with start times), the socket `s`, crun's log.
+ * Folder `run` (does not): config.json, `shim` (pids with start times), the socket `s`, crun's log, `exit` for when the disk is full.
  *
  * On the socket, from the client: A attach (with a byte: to give input), I input, C end of input, W columns and rows, K signal number, R reopen the log.
  * To the client: 1 and 2 output, L bytes left out, r the answer to A, K and R (empty: done), E the end.
@@ -341,7 +341,7 @@ static void forget(const struct options *o) {
     unlinkat(root, o->id, AT_REMOVEDIR);
 }
 
-static void leave_exit(int status, bool started, long oom_kills) {
+static void leave_exit(const struct options *o, int status, bool started, long oom_kills) {
     char text[2200], escaped[1700];
     int code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status), size = 0;
     for (const char *c = started ? "" : problem; *c && size < (int)sizeof escaped - 8; c++)
@@ -349,7 +349,10 @@ static void leave_exit(int status, bool started, long oom_kills) {
     escaped[size] = 0;
     snprintf(text, sizeof text, "{\"finished_at\":%.6f,\"exit_code\":%d,\"signal\":%d,\"oom_kills\":%ld,\"started\":%s,\"error\":\"%s\"}\n", now_seconds(),
              started ? code : 128, WIFSIGNALED(status) ? WTERMSIG(status) : 0, oom_kills, started ? "true" : "false", escaped);
-    /* A full disk must not lose an exit code for good: the agent then sees the container as gone, once there is room or it restarts. */
+    /* A full disk must not lose an exit code: what is in memory is brought to the disk by the agent, once there is room. */
+    int run = open(o->run, O_DIRECTORY | O_CLOEXEC);
+    write_file(run, "exit", text, false);
+    close(run);
     for (int tries = 0; tries < 50 && !write_file(me.state, "exit", text, true); tries++) usleep(200000);
 }
 
@@ -402,14 +405,14 @@ int supervise(const struct options *o) {
     good = good && start(o);
     if (good) snprintf(text, sizeof text, "ok %d %llu\n", (int)getpid(), start_time(getpid()));
     else snprintf(text, sizeof text, "error %s\n", problem);
-    if (!good) leave_exit(0, false, 0);
+    if (!good) leave_exit(o, 0, false, 0);
     (void)!write_whole(report, text, strlen(text));
     close(report);
     if (good) {
         int status = wait_for_end(o, signals);
         long kills = kills_since(in_pod, status, o);
         log_end();
-        leave_exit(status, true, kills);
+        leave_exit(o, status, true, kills);
         say_goodbye();
     }
     forget(o);

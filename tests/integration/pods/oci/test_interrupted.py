@@ -8,6 +8,9 @@ import errno
 import os
 import signal
 import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +103,46 @@ async def test_sandbox_ends_on_a_full_disk(pod: TestPod, runtime: OciRuntime, ho
         await later.remove_sandbox(stopped)
     assert of_sandboxes(home) == []
     assert leases(home) == set()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "pinnace-test", disk], check=True)
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+async def test_exit_code_of_a_container_that_ended_on_a_full_disk_is_kept(
+    small_disk: Path, home: OciHome, tmp_path: Path, cgroup: str
+) -> None:
+    settings = replace(home.settings, root_dir=small_disk / "root", run_dir=home.folder / "full")
+    in_memory, on_disk = settings.run_dir / "oci/containers", settings.root_dir / "oci/containers"
+    first, later = (OciRuntime(settings, home.images, bridge=home.bridge) for _ in range(2))
+    await first.start()
+    pod = TestPod(first, tmp_path, cgroup)
+    container_id = await pod.shell("read line; exit 42", stdin=True)
+    shim = int((in_memory / container_id / "shim").read_text().split()[0])
+    with contextlib.suppress(OSError), (small_disk / "much").open("wb", buffering=0) as much:
+        while True:
+            much.write(bytes(4096))
+    async with first.attach(container_id, stdin=True) as stream:
+        await stream.write(b"go\n")
+        await until(lambda: asyncio.to_thread((in_memory / container_id / "exit").exists), what="the end")
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(shim, signal.SIGKILL)  # sooner than it gives up on the disk
+    ended = await pod.ended(container_id)
+    assert (ended.exit_code, ended.reason) == (42, "Error")
+    assert not (on_disk / container_id / "exit").exists()
+    await first.close()
+    (small_disk / "much").unlink()
+    await later.start()
+    assert (await later.container(container_id)).exit_code == 42
+    assert (on_disk / container_id / "exit").exists()
+    pod.runtime = later
+    await pod.remove()
+    await later.close()
 
 
 async def test_container_whose_shim_hangs_ends(pod: TestPod, runtime: OciRuntime, home: OciHome, monkeypatch: pytest.MonkeyPatch) -> None:
