@@ -22,7 +22,7 @@ async def start(*words: str | Path, **options: Any) -> asyncio.subprocess.Proces
 async def hear(process: asyncio.subprocess.Process, given: bytes | None = None, *, seconds: float | None = None) -> tuple[bytes, bytes]:
     """What a child that is `given` this input says until its end. It is killed when that takes longer than `seconds`, which raises
     TimeoutError, and when the caller is cancelled."""
-    talking = asyncio.ensure_future(process.communicate(given))
+    talking = asyncio.ensure_future(_talk(process, given))
     try:
         done, _ = await asyncio.wait((talking,), timeout=seconds)
         if not done:
@@ -33,6 +33,14 @@ async def hear(process: asyncio.subprocess.Process, given: bytes | None = None, 
             await kill(process)
         talking.cancel()
         await asyncio.gather(talking, return_exceptions=True)
+
+
+async def _talk(process: asyncio.subprocess.Process, given: bytes | None) -> tuple[bytes, bytes]:
+    if given is not None and process.stdin is not None:
+        if not process.stdin.is_closing():  # it may have ended without reading: uvloop then refuses what asyncio passes over
+            process.stdin.write(given)
+        process.stdin.close()
+    return await process.communicate()
 
 
 async def kill(process: asyncio.subprocess.Process) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 from rig.processes import children_of
 
 from pinnace.core.base.aio import children
@@ -32,6 +34,26 @@ async def begun(path: Path) -> None:
 
 async def test_what_a_child_says() -> None:
     assert await children.hear(await shell("echo out; echo err >&2")) == (b"out\n", b"err\n")
+
+
+async def test_what_a_child_is_given() -> None:
+    child = await children.start("sha1sum", stdin=PIPE, stdout=PIPE, stderr=PIPE)
+    said = await children.hear(child, bytes(1 << 20))
+    assert said == (b"3b71f43ff30f4b15b5cd85dd9e95ebc7e84eb5a3  -\n", b"")
+
+
+@pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_a_child_that_reads_nothing_of_what_it_is_given_is_heard_all_the_same(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def said() -> tuple[bytes, bytes]:
+        child = await children.start("/bin/sh", "-c", "exec <&-; echo out; echo err >&2; exit 3", stdin=PIPE, stdout=PIPE, stderr=PIPE)
+        assert child.stdout is not None
+        first = await child.stdout.readexactly(1)
+        out, err = await children.hear(child, bytes(1 << 20))
+        assert child.returncode == 3
+        return first + out, err
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(said()) == (b"out\n", b"err\n")
 
 
 async def test_a_child_that_takes_too_long_is_killed() -> None:
