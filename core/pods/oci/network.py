@@ -74,6 +74,9 @@ class PodNetwork:
             network = self._network()
         except NetworkFailed as error:
             return str(error)
+        return self._lacking(network)
+
+    def _lacking(self, network: Network) -> str:
         missing = self._plugins.missing(network)
         if missing:
             where = ", ".join(map(str, self._settings.cni_bin_dirs))
@@ -85,6 +88,8 @@ class PodNetwork:
         network = await asyncio.to_thread(self._network)
         if network.source == DEFAULT and self._plugins.find("firewall") is not None and await _drops_forwarded():
             network = self._network(has_firewall=True)
+        if lacking := await asyncio.to_thread(self._lacking, network):
+            raise NetworkFailed(lacking)  # before anything is begun that without them could not be undone either
         attachment = Attachment(
             container_id=sandbox_id,
             netns=str(netns),

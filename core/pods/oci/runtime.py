@@ -34,6 +34,7 @@ from pinnace.core.pods.oci.usage import Meter
 
 logger = logging.getLogger(__name__)
 _NETWORK_LOOK_SECONDS = 5.0
+_RETRY_SECONDS = 60.0
 
 
 def _crun(configured: str, is_systemd: bool) -> str:
@@ -105,12 +106,20 @@ class OciRuntime:
         )
 
     async def run(self) -> None:
-        """Ends are seen by pidfd as they come; this waits for what was missing at the start, and lets the images run."""
+        """Ends are seen by pidfd as they come; this waits for what was missing at the start, lets the images run, and once a minute takes
+        down the sandboxes that could not be undone."""
         while not self._is_loaded:
             await self._take_up()
             if not self._is_loaded:
                 await asyncio.sleep(_NETWORK_LOOK_SECONDS)
-        await self._images.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._images.run(), name="images")
+            group.create_task(self._retry(), name="half-made sandboxes")
+
+    async def _retry(self) -> None:
+        while True:
+            await asyncio.sleep(_RETRY_SECONDS)
+            await self._sandboxes.retry()
 
     async def close(self) -> None:
         await self._images.close()

@@ -48,6 +48,7 @@ class Sandboxes:
         self._records: dict[str, SandboxRecord] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._strays: set[str] = set()
+        self._half_undone: set[str] = set()
 
     def load(self) -> None:
         """Read what is on the disk. Blocks."""
@@ -88,6 +89,16 @@ class Sandboxes:
                 await self._forget(record.id)
         while self._strays:
             await self._take_down(self._strays.pop())
+
+    async def retry(self) -> None:
+        """Take down those that could be neither made nor undone. Never raises; what still cannot be undone stays for the next time."""
+        for sandbox_id in list(self._half_undone):
+            try:
+                await self.remove(sandbox_id)
+            except (RuntimeFailed, OSError) as error:
+                logger.warning("pods.sandbox.undo_failed sandbox=%s reason=%s; tried again in a minute", sandbox_id, error)
+            else:
+                self._half_undone.discard(sandbox_id)
 
     async def _take_down(self, sandbox_id: str) -> None:
         """Of a sandbox whose record did not come through a power cut or a damaged disk: its addresses and namespaces are not lost."""
@@ -147,7 +158,7 @@ class Sandboxes:
         return str(path) if path.exists() else ""
 
     async def run(self, config: SandboxConfig) -> str:
-        """Raises RuntimeFailed; then nothing is left of it, or is taken down at the next start."""
+        """Raises RuntimeFailed; then nothing is left of it, or is taken down later."""
         spaces = config.namespaces
         record = SandboxRecord(
             id=secrets.token_hex(16),
@@ -185,11 +196,12 @@ class Sandboxes:
         return record.id
 
     async def _undo(self, sandbox_id: str) -> None:
-        """Of a sandbox that could not be made: its namespaces go in any case, a network that cannot be undone at the next start."""
+        """Of a sandbox that could not be made: its namespaces go in any case, a network that cannot be undone is tried again (`retry`)."""
         try:
             await self.remove(sandbox_id)
         except RuntimeFailed as error:
-            logger.warning("pods.sandbox.undo_failed sandbox=%s reason=%s", sandbox_id, error)
+            logger.warning("pods.sandbox.undo_failed sandbox=%s reason=%s; tried again in a minute", sandbox_id, error)
+            self._half_undone.add(sandbox_id)
             await self._drop(sandbox_id)
 
     async def _drop(self, sandbox_id: str) -> None:
