@@ -94,9 +94,12 @@ class ProbeResult(Enum):
 class Prober(Protocol):
     """Runs the probes of running containers."""
 
-    def watch(self, pod: Pod, container: Container, container_id: str, pod_ip: str, *, is_restart: bool = False) -> None:
+    def watch(
+        self, pod: Pod, container: Container, container_id: str, pod_ip: str, *, is_restart: bool = False, started_at: float = 0.0
+    ) -> None:
         """Probe a container that runs, from now on; nothing happens when it is watched already. `is_restart`: it was running before the
-        agent was, so the first look comes at a random moment of a period."""
+        agent was, so the first look comes at a random moment of a period, and not before what is left of its initial delay since
+        `started_at` (Unix seconds)."""
         ...
 
     def forget(self, container_id: str) -> None: ...

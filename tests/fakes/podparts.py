@@ -92,11 +92,16 @@ class FakeProber:
     def __init__(self) -> None:
         self.watched: dict[str, bool] = {}
         """`is_restart` of what is watched."""
+        self.started_at: dict[str, float] = {}
+        """When the runtime says that what was ever watched started."""
         self.verdicts: dict[tuple[str, ProbeKind], ProbeResult] = {}
         self._listeners: list[Callable[[str], None]] = []
 
-    def watch(self, pod: Pod, container: Container, container_id: str, pod_ip: str, *, is_restart: bool = False) -> None:
+    def watch(
+        self, pod: Pod, container: Container, container_id: str, pod_ip: str, *, is_restart: bool = False, started_at: float = 0.0
+    ) -> None:
         self.watched.setdefault(container_id, is_restart)
+        self.started_at.setdefault(container_id, started_at)
 
     def forget(self, container_id: str) -> None:
         self.watched.pop(container_id, None)

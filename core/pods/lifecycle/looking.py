@@ -36,7 +36,8 @@ class Watch:
         for each in running.values():
             container = pod.container(each.name)
             if container is not None:
-                self._means.prober.watch(pod, container, each.id, ip, is_restart=each.id not in started_here)
+                is_restart = each.id not in started_here
+                self._means.prober.watch(pod, container, each.id, ip, is_restart=is_restart, started_at=each.started_at)
         await self._read_messages(pod, instances)
         return Observed(seen.sandboxes, seen.instances, {each: self._verdict(each) for each in running})
 

@@ -32,11 +32,12 @@ _WORDS: Final = {
 class _Watched:
     """One container: what is probed, what came of it, and who is at it."""
 
-    def __init__(self, pod: Pod, target: Target, specs: dict[ProbeKind, ProbeSpec], *, is_restart: bool) -> None:
+    def __init__(self, pod: Pod, target: Target, specs: dict[ProbeKind, ProbeSpec], *, is_restart: bool, started_at: float) -> None:
         self.pod = pod
         self.target = target
         self.specs = specs
         self.is_restart = is_restart
+        self.started_at = started_at
         self.tallies = {kind: Tally() for kind in specs}
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -52,11 +53,14 @@ class ProbeRunner:
         self._watched: dict[str, _Watched] = {}
         self._listeners: list[Callable[[str], None]] = []
 
-    def watch(self, pod: Pod, container: Container, container_id: str, pod_ip: str, *, is_restart: bool = False) -> None:
+    def watch(
+        self, pod: Pod, container: Container, container_id: str, pod_ip: str, *, is_restart: bool = False, started_at: float = 0.0
+    ) -> None:
         if container_id in self._watched:
             return
         specs = {kind: spec for kind, field in _FIELDS.items() if (spec := probe_spec(container.spec.get(field) or {})) is not None}
-        watched = _Watched(pod, Target(container, container_id, pod_ip, pod.host_network), specs, is_restart=is_restart)
+        target = Target(container, container_id, pod_ip, pod.host_network)
+        watched = _Watched(pod, target, specs, is_restart=is_restart, started_at=started_at)
         if is_restart:
             _recall(watched)
         self._watched[container_id] = watched
@@ -107,7 +111,7 @@ class ProbeRunner:
     async def _probe(self, watched: _Watched, kind: ProbeKind) -> None:
         """Until it is forgotten, or the container is to be started anew or has started."""
         spec = watched.specs[kind]
-        await self._clock.sleep(self._draw() * spec.period if watched.is_restart else spec.initial_delay)
+        await self._clock.sleep(self._first_wait(watched, spec))
         while True:
             began = self._clock.now()
             try:
@@ -126,6 +130,13 @@ class ProbeRunner:
             if kind is not ProbeKind.READINESS and after.verdict is False:
                 return  # the container is killed now; a new one has a new id
             await self._clock.sleep(max(began + spec.period - self._clock.now(), 0.1))
+
+    def _first_wait(self, watched: _Watched, spec: ProbeSpec) -> float:
+        """Seconds before the first look. A clock that was set back since the container started makes nobody wait longer than its delay."""
+        if not watched.is_restart:
+            return spec.initial_delay
+        left = spec.initial_delay - max(self._clock.wall() - watched.started_at, 0.0)
+        return max(self._draw() * spec.period, left)
 
     def _tell(self, watched: _Watched, kind: ProbeKind, seen: Look) -> None:
         if seen.outcome is Outcome.SUCCESS:

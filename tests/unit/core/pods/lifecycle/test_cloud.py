@@ -260,6 +260,7 @@ async def test_an_agent_that_restarts_takes_up_what_runs(world: PodWorld) -> Non
     assert world.runtime.one("main") == running
     assert len(world.runtime.calls) == calls
     assert world.prober.watched == {running.id: True}
+    assert world.prober.started_at[running.id] == running.started_at > 0
     assert not asked(world, "patch")
     assert world.status()["phase"] == "Running"
 

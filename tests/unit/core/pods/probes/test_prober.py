@@ -37,8 +37,10 @@ class Stage:
         self.changes: list[str] = []
         self.prober.on_change(self.changes.append)
 
-    def watch(self, pod: Pod, *, is_restart: bool = False) -> None:
-        self.prober.watch(pod, pod.containers[0], "id", "10.0.0.9", is_restart=is_restart)
+    def watch(self, pod: Pod, *, is_restart: bool = False, age: float = 3600.0) -> None:
+        """`age`: seconds since the container started."""
+        started_at = self.clock.wall() - age
+        self.prober.watch(pod, pod.containers[0], "id", "10.0.0.9", is_restart=is_restart, started_at=started_at)
 
     def results(self) -> list[ProbeResult]:
         return [self.prober.result("id", kind) for kind in (ProbeKind.STARTUP, ProbeKind.LIVENESS, ProbeKind.READINESS)]
@@ -161,6 +163,19 @@ async def test_after_a_restart_of_the_agent_nothing_becomes_unready(stage: Stage
     assert stage.commands.calls == []
     await stage.clock.advance(0.1)
     assert stage.commands.calls == ["ready"], "at a random moment of the period, the startup probe not again"
+
+
+@pytest.mark.parametrize(
+    ("age", "first_look"),
+    [(100.0, 200.0), (298.0, 5.0), (3600.0, 5.0), (-86_400.0, 300.0)],
+    ids=["young", "almost due", "old", "a clock that was set back"],
+)
+async def test_a_restart_of_the_agent_does_not_cut_the_initial_delay_short(stage: Stage, age: float, first_look: float) -> None:
+    stage.watch(pod(livenessProbe=probe("live", initialDelaySeconds=300)), is_restart=True, age=age)
+    await stage.clock.advance(first_look - 0.1)
+    assert stage.commands.calls == []
+    await stage.clock.advance(0.1)
+    assert stage.commands.calls == ["live"]
 
 
 async def test_watching_twice_probes_once(stage: Stage) -> None:
