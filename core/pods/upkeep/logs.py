@@ -58,14 +58,21 @@ class LogRotation:
         found = await self._runtime.containers()
         self._failed &= {each.id for each in found}
         for container in found:
-            if container.state is ContainerState.RUNNING and _size(container.log_path) >= self._max_bytes:
+            if container.state is ContainerState.RUNNING and container.log_path.name:
                 try:
-                    await self._rotate(container.id, container.log_path)
+                    await self._look_at(container.id, container.log_path)
                     self._failed.discard(container.id)
                 except (OSError, RuntimeFailed) as error:
                     if container.id not in self._failed:
                         logger.warning("pods.log.not-rotated container=%s file=%s reason=%s", container.name, container.log_path, error)
                     self._failed.add(container.id)
+
+    async def _look_at(self, container_id: str, path: Path) -> None:
+        size = _size(path)
+        if size is None:  # removed, or the agent ended while it rotated: what is written now has another name or none
+            await self._runtime.reopen_log(container_id)
+        elif size >= self._max_bytes:
+            await self._rotate(container_id, path)
 
     async def _rotate(self, container_id: str, path: Path) -> None:
         await asyncio.to_thread(tidy, path, self._max_files - 2)
@@ -75,7 +82,7 @@ class LogRotation:
             return
         try:
             await self._runtime.reopen_log(container_id)
-        except RuntimeFailed:
+        except BaseException:
             with contextlib.suppress(OSError):
                 _moved(rotated, path)  # it goes on where it was
             raise
@@ -118,8 +125,9 @@ def _moved(path: Path, to: Path) -> bool:
     return True
 
 
-def _size(path: Path) -> int:
+def _size(path: Path) -> int | None:
+    """None when there is no such file. Raises OSError."""
     try:
         return path.stat().st_size
-    except OSError:
-        return 0
+    except FileNotFoundError:
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ class Writer:
         self.path = path
         self.state = ContainerState.RUNNING
         self.is_broken = False
+        self.hangs: asyncio.Event | None = None
+        """Set once somebody waits for an answer that does not come."""
         self._file: IO[bytes] = path.open("ab", buffering=0)
 
     def write(self, data: bytes) -> None:
@@ -31,6 +34,9 @@ class Writer:
         return [Container("id", "s", "c", 0, self.state, "i", "i", "i", 1.0, log_path=self.path)]
 
     async def reopen_log(self, container_id: str) -> None:
+        if self.hangs is not None:
+            self.hangs.set()
+            await asyncio.Event().wait()
         if self.is_broken:
             raise RuntimeFailed("cannot now")
         self.close()
@@ -93,6 +99,44 @@ async def test_nothing_is_lost_when_the_writer_cannot_reopen(writer: Writer, cap
     writer.is_broken = False
     await look.look()
     assert writer.path.read_bytes() == b""
+    writer.close()
+
+
+@pytest.mark.parametrize("what", ["an agent killed between renaming and reopening", "somebody who removed it"])
+async def test_a_log_that_lost_its_name_is_written_and_rotated_again(writer: Writer, what: str) -> None:
+    writer.write(b"a" * 2000)
+    if what.startswith("an agent"):
+        writer.path.rename(writer.path.with_name("0.log.20270115-075950"))
+    else:
+        writer.path.unlink()
+    clock = FakeClock()
+    look = rotation(writer, clock)
+    await look.look()
+    writer.write(b"b" * 2000)
+    assert writer.path.read_bytes() == b"b" * 2000
+    await clock.advance(10)
+    await look.look()
+    assert writer.path.read_bytes() == b""
+    assert pieces(writer.path)[-1].read_bytes() == b"b" * 2000
+    writer.close()
+
+
+async def test_an_agent_that_ends_while_the_writer_reopens_leaves_the_name(writer: Writer) -> None:
+    writer.write(b"x" * 2000)
+    writer.hangs = asyncio.Event()
+    looking = asyncio.create_task(rotation(writer, FakeClock()).look())
+    await writer.hangs.wait()
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+    writer.write(b"more")
+    assert writer.path.read_bytes() == b"x" * 2000 + b"more"
+    assert pieces(writer.path) == []
+    writer.close()
+
+
+async def test_a_container_whose_log_the_runtime_does_not_name_is_passed_over(writer: Writer) -> None:
+    writer.path = Path()
+    await LogRotation(writer, max_size="1", max_files=4).look()
     writer.close()
 
 
