@@ -11,7 +11,7 @@ _BLOCK: Final = 512
 
 
 class Footprint(NamedTuple):
-    """What a folder takes."""
+    """What a folder or a file takes."""
 
     bytes: int
     inodes: int
@@ -33,10 +33,15 @@ def footprint(folder: Path) -> Footprint:
                     continue
                 if stat.st_nlink > 1:
                     seen.add(stat.st_ino)
-                total, count = total + stat.st_blocks * _BLOCK, count + 1
+                total, count = total + footprint_of(stat).bytes, count + 1
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
     return Footprint(total, count)
+
+
+def footprint_of(stat: os.stat_result) -> Footprint:
+    """Of one file: what is allocated, so that holes in it cost nothing."""
+    return Footprint(stat.st_blocks * _BLOCK, 1)
 
 
 def file_system(folder: Path) -> os.statvfs_result:

@@ -149,11 +149,12 @@ def _node_hosts() -> str:
 
 
 def _write_in_place(path: Path, text: str) -> None:
-    """Containers have the file itself mounted: it is never replaced by another one."""
+    """Containers have the file itself mounted: it is never replaced by another one. What they made of it may be of any size."""
     content = text.encode()
     try:
-        if path.read_bytes() == content:
-            return
+        with path.open("rb") as stream:
+            if stream.read(len(content) + 1) == content:
+                return
     except FileNotFoundError:
         path.parent.mkdir(0o750, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)

@@ -65,7 +65,7 @@ class ContainerUse(NamedTuple):
 
 
 class PodUse(NamedTuple):
-    """What a pod takes: bytes of memory it cannot give back, bytes and inodes of disk (layers, logs, emptyDirs), processes.
+    """What a pod takes: bytes of memory it cannot give back, bytes and inodes of disk (layers, logs, emptyDirs, /etc/hosts), processes.
     `volumes` is each emptyDir's bytes."""
 
     pod: Pod

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from pinnace.core.base.diskuse import Footprint, file_system, footprint
+from pinnace.core.base.diskuse import Footprint, file_system, footprint, footprint_of
 from pinnace.core.base.errors import PinnaceError
 from pinnace.core.base.pod import Pod
 from pinnace.core.base.runtime import POD_UID_LABEL, Container, DiskUsage, Runtime, Usage
@@ -16,6 +16,7 @@ from pinnace.core.pods.rules import eviction
 from pinnace.core.pods.rules.eviction import ContainerUse, Level, PodUse
 
 _EMPTY_DIRS: Final = "volumes/kubernetes.io~empty-dir"
+_TERMINATION_LOGS: Final = "containers"
 
 
 class PodCounts(Protocol):
@@ -60,8 +61,9 @@ class Measures:
     async def _use(self, pod: Pod, containers: Sequence[Container], usage: Mapping[str, Usage], *, with_disk: bool) -> PodUse:
         volumes: dict[str, Footprint] = {}
         logs: dict[str, Footprint] = {}
+        files: Sequence[Footprint] = ()
         if with_disk:
-            volumes, logs = await asyncio.to_thread(self._folders, pod)
+            volumes, logs, files = await asyncio.to_thread(self._folders, pod)
         parts = []
         for each in containers:
             own = usage.get(each.id)
@@ -74,17 +76,18 @@ class Measures:
         return PodUse(
             pod,
             memory=self._counts.working_set(pod.uid),
-            disk=writable + sum(each.bytes for each in (*on_disk.values(), *logs.values())),
-            inodes=inodes + sum(each.inodes for each in (*on_disk.values(), *logs.values())),
+            disk=writable + sum(each.bytes for each in (*on_disk.values(), *logs.values(), *files)),
+            inodes=inodes + sum(each.inodes for each in (*on_disk.values(), *logs.values(), *files)),
             tasks=self._counts.tasks(pod.uid),
             containers=tuple(parts),
             volumes={name: size.bytes for name, size in volumes.items()},
         )
 
-    def _folders(self, pod: Pod) -> tuple[dict[str, Footprint], dict[str, Footprint]]:
-        """(emptyDirs by volume, logs by container). Blocking."""
-        volumes = _each(self._pods_dir / pod.uid / _EMPTY_DIRS)
-        return volumes, _each(self._logs_dir / pod.log_folder)
+    def _folders(self, pod: Pod) -> tuple[dict[str, Footprint], dict[str, Footprint], list[Footprint]]:
+        """(emptyDirs by volume, logs by container, other files that containers can write). Blocking."""
+        folder = self._pods_dir / pod.uid
+        files = [footprint(folder / _TERMINATION_LOGS), *_files(folder)]
+        return _each(folder / _EMPTY_DIRS), _each(self._logs_dir / pod.log_folder), files
 
     def _machine(self) -> dict[str, Level]:
         """Blocking."""
@@ -120,6 +123,14 @@ def _each(folder: Path) -> dict[str, Footprint]:
         return {each.name: footprint(each) for each in folder.iterdir() if each.is_dir()}
     except OSError:
         return {}
+
+
+def _files(folder: Path) -> list[Footprint]:
+    """/etc/hosts and /etc/hostname of a pod."""
+    try:
+        return [footprint_of(each.lstat()) for each in folder.iterdir() if each.is_file()]
+    except OSError:
+        return []
 
 
 def _disk_levels(disk: DiskUsage) -> dict[str, Level]:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import stat
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -349,6 +350,24 @@ async def test_the_files_every_container_has_are_written_in_place(world: Fakes) 
     await world.config(pod, ips=("10.88.0.8", "fd00::8"))
     assert hosts.stat().st_ino == inode
     assert hosts.read_text().endswith("10.88.0.8\tweb\nfd00::8\tweb\n")
+
+
+@pytest.mark.parametrize("name", ["etc-hosts", "etc-hostname"])
+async def test_what_a_container_made_of_such_a_file_is_not_read(world: Fakes, name: str) -> None:
+    pod = pod_with()
+    await world.config(pod)
+    path = world.folder() / name
+    written = path.read_bytes()
+    with path.open("r+b") as stream:
+        stream.truncate(64 << 20)
+    tracemalloc.start()
+    try:
+        await world.config(pod, attempt=1)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20
+    assert path.read_bytes() == written
 
 
 async def test_termination_logs_of_the_last_attempts_stay(world: Fakes) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
+
+import pytest
 
 from pinnace.core.base.pod import Pod
 from pinnace.core.base.runtime import (
@@ -17,8 +20,10 @@ from pinnace.core.base.runtime import (
     RuntimeFailed,
     Usage,
 )
-from pinnace.core.pods.rules.eviction import ContainerUse, Level
+from pinnace.core.pods.rules.eviction import ContainerUse, Level, over_limit
 from pinnace.core.pods.upkeep.measuring import Measures
+
+LIMIT = {"ephemeral-storage": "1Mi"}
 
 
 class Told:
@@ -104,6 +109,23 @@ async def test_what_a_pod_takes(tmp_path: Path) -> None:
     assert part.disk >= 10_100
     (use,) = await made.uses([pod], with_disk=False)
     assert (use.disk, use.volumes, use.containers) == (100, {}, (ContainerUse("c", 5000, 100),))
+
+
+@pytest.mark.parametrize("file", ["etc-hosts", "etc-hostname", "containers/c/0"])
+async def test_a_pod_pays_for_what_it_writes_to_files_that_are_not_its_own(tmp_path: Path, file: str) -> None:
+    made = measures(tmp_path, Told())
+    path = tmp_path / "pods/u" / file
+    path.parent.mkdir(parents=True)
+    pod = Pod({"metadata": {"name": "web", "uid": "u"}, "spec": {"containers": [{"name": "c", "resources": {"limits": LIMIT}}]}})
+    path.write_bytes(b"127.0.0.1 localhost\n")
+    os.truncate(path, 1 << 30)
+    (use,) = await made.uses([pod], with_disk=True)
+    assert use.disk < 100_000, "holes cost nothing"
+    assert not over_limit(use)
+    path.write_bytes(b"x" * (2 << 20))
+    (use,) = await made.uses([pod], with_disk=True)
+    assert use.disk >= 2 << 20
+    assert over_limit(use) == "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. "
 
 
 async def test_a_runtime_that_is_away(tmp_path: Path) -> None:
