@@ -22,6 +22,10 @@ class FakeClock:
     def wall(self) -> float:
         return self._now + self._offset
 
+    def set_wall(self, wall: float) -> None:
+        """As when somebody, or time synchronisation, sets the machine's clock."""
+        self._offset = wall - self._now
+
     async def sleep(self, seconds: float) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._now + max(seconds, 0.0), next(self._order), waiter))

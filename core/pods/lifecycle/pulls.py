@@ -14,7 +14,7 @@ from pinnace.core.base.pod import Container, Pod
 from pinnace.core.base.runtime import Credential, Image, Images, PullFailed
 from pinnace.core.pods.images.references import parse
 from pinnace.core.pods.ports import Events, Materials
-from pinnace.core.pods.rules.backoff import FOREVER, Delay, Trouble, due_at, tried
+from pinnace.core.pods.rules.backoff import FOREVER, Delay, Trouble, due_at, is_waiting, tried
 from pinnace.core.pods.rules.images import PullPolicy, pull_policy
 
 logger = logging.getLogger(__name__)
@@ -224,7 +224,7 @@ class PodImages:
     def _failure(self, container: Container) -> Trouble | None:
         """What went wrong last, for as long as it is shown as such."""
         _, failure = self._failures.get(container.image, (0.0, None))
-        return failure.trouble if failure is not None and failure.trouble.until > self._queue.clock.wall() else None
+        return failure.trouble if failure is not None and is_waiting(failure.trouble.until, self._queue.clock.wall()) else None
 
     def _take_local(self, pod: Pod, container: Container, why: str) -> None:
         text = f'Cannot reach the registry of image "{container.image}" ({why}); using the local image'

@@ -19,9 +19,8 @@ class Delay(NamedTuple):
 
 def due_at(delay: Delay | None, failed_at: float, now: float) -> float:
     """When what failed at `failed_at` may be tried again; `now` when at once. A clock that was set back makes nobody wait longer."""
-    failed_at = min(failed_at, now)
-    if delay is None or _is_forgotten(delay, failed_at):
-        return now
+    if delay is None or failed_at > now or _is_forgotten(delay, failed_at):
+        return now  # a failure yet to come is one before the clock was set back: the next one has the new time
     return failed_at + delay.seconds
 
 
@@ -43,6 +42,12 @@ class Trouble(NamedTuple):
     reason: str
     message: str
     until: float
+
+
+def is_waiting(until: float, now: float) -> bool:
+    """Whether what waits until then is to wait on at `now`. No wait is longer than the last one: what would be began before the clock was
+    set back, and is over."""
+    return until == FOREVER or now < until <= now + LAST_SECONDS
 
 
 def duration(seconds: float) -> str:

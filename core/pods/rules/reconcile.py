@@ -15,7 +15,7 @@ from typing import Final
 from pinnace.core.base.pod import Container, Pod, RestartPolicy
 from pinnace.core.base.runtime import CONTAINER_HASH, ContainerState, Sandbox, SandboxState
 from pinnace.core.base.runtime import Container as Instance
-from pinnace.core.pods.rules.backoff import FOREVER, Delay, Trouble, due_at, duration
+from pinnace.core.pods.rules.backoff import FOREVER, Delay, Trouble, due_at, duration, is_waiting
 from pinnace.core.pods.rules.observed import Observed, restart_count
 
 CRASH_LOOP: Final = "CrashLoopBackOff"
@@ -296,7 +296,7 @@ class _Round:
         """Start it, or say why it waits."""
         newest = self._seen.newest(container.name)
         trouble = self._memory.troubles.get(container.name)
-        if trouble is not None and trouble.until > self._now:
+        if trouble is not None and is_waiting(trouble.until, self._now):
             self.waiting[container.name] = trouble
             self._is_held = self._is_held or trouble.until == FOREVER
             return
@@ -309,7 +309,7 @@ class _Round:
             due = due_at(self._memory.delays.get(delay_key(container)), failed_at, self._now)
             if due > self._now:
                 pod = f"{self._pod.name}_{self._pod.namespace}({self._pod.uid})"
-                wait = duration(due - min(failed_at, self._now))
+                wait = duration(due - failed_at)
                 message = f"back-off {wait} restarting failed container={container.name} pod={pod}"
                 self.waiting[container.name] = Trouble(CRASH_LOOP, message, due)
                 return

@@ -71,6 +71,22 @@ async def test_a_failing_pull_is_told_then_held_back_10_20_40_seconds(world: Pod
     assert world.container()["restartCount"] == 0
 
 
+async def test_a_clock_set_back_holds_no_pull_back_for_long(world: PodWorld) -> None:
+    await world.apply(pod(containers=main(image="far:1")))
+    await world.advance(3)
+    world.clock.set_wall(world.clock.wall() - 3600)
+    world.runtime.images.remote["far:1"] = make_image("far:1")
+    await world.advance(60)
+    assert world.runtime.running("main")
+
+
+async def test_a_clock_set_back_holds_no_failing_image_back_for_long_nor_lets_it_loop(world: PodWorld) -> None:
+    await world.apply(pod(containers=main(image="far:1")))
+    world.clock.set_wall(world.clock.wall() - 3600)
+    await world.advance(300)
+    assert 3 <= len(world.runtime.images.pulled) <= 8
+
+
 @pytest.mark.parametrize("policy", ["IfNotPresent", "Never"])
 async def test_an_imported_image_ends_the_back_off(world: PodWorld, policy: str) -> None:
     await world.apply(pod(containers=main(policy, "far:1")))

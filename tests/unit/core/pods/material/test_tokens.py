@@ -152,7 +152,7 @@ async def test_another_ones_is_never_served(world: World, other: Claim) -> None:
 
 async def test_a_clock_that_was_set_back_makes_it_due_but_not_useless(world: World) -> None:
     await world.tokens.token(MINE)
-    world.clock._offset -= 10 * 86400
+    world.clock.set_wall(world.clock.wall() - 10 * 86400)
     world.uplink.disconnect()
     assert await world.tokens.token(MINE) == "secret-u-1-1"
     await world.uplink.connect()

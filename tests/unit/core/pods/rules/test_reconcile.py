@@ -128,8 +128,22 @@ def test_back_off_says_until_when() -> None:
 def test_a_clock_set_back_makes_nobody_wait_longer() -> None:
     pod = make_pod()
     delays = {delay_key(pod.containers[0]): Delay(10.0, NOW)}
-    plan = reconcile(pod, observed([box()], [instance(state=EXITED, exit_code=1, finished_at=NOW + 86_400)]), Memory(delays), NOW)
-    assert plan.wake_at == NOW + 10
+    seen = observed([box()], [instance(state=EXITED, exit_code=1, finished_at=NOW)])
+    assert reconcile(pod, seen, Memory(delays), NOW).wake_at == NOW + 10
+    back = NOW - 3600
+    (again,) = reconcile(pod, seen, Memory(delays), back).actions
+    assert isinstance(again, StartContainer)
+    delays[delay_key(pod.containers[0])] = tried(delays[delay_key(pod.containers[0])], again.failed_at, back)
+    seen = observed([box()], [instance(state=EXITED, exit_code=1, attempt=1, finished_at=back + 0.01)])
+    assert reconcile(pod, seen, Memory(delays), back + 0.02).wake_at == back + 0.01 + 20, "no loop that is not held back"
+
+
+@pytest.mark.parametrize(("until", "is_held"), [(NOW + 2, False), (NOW - 3600 + 300, True), (FOREVER, True)])
+def test_a_trouble_that_a_clock_set_back_puts_far_away_is_over(until: float, is_held: bool) -> None:
+    trouble = Trouble("CreateContainerConfigError", "no such config map", until)
+    plan = reconcile(make_pod(), observed([box()], []), Memory(troubles={"main": trouble}), NOW - 3600)
+    assert plan.waiting == ({"main": trouble} if is_held else {})
+    assert bool(plan.actions) is not is_held
 
 
 @pytest.mark.parametrize(

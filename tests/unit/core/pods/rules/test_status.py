@@ -12,7 +12,7 @@ from rig.pods import _merged as merge
 from pinnace.core.base.contract.moments import moment
 from pinnace.core.base.pod import Pod
 from pinnace.core.base.runtime import Container, ContainerState, Sandbox, SandboxState
-from pinnace.core.pods.rules.backoff import Trouble, due_at, duration, tried
+from pinnace.core.pods.rules.backoff import Delay, Trouble, due_at, duration, tried
 from pinnace.core.pods.rules.conditions import conditions
 from pinnace.core.pods.rules.observed import Verdict, observed
 from pinnace.core.pods.rules.phase import phase
@@ -280,6 +280,14 @@ def test_delays_double_up_to_five_minutes_and_are_forgotten(pauses: list[float])
         else:
             assert delay.seconds == min(before.seconds * 2, 300)
         now = due
+
+
+@given(st.floats(0.001, 1e8), st.sampled_from([10.0, 20.0, 40.0, 80.0, 160.0, 300.0]))
+def test_the_wait_of_a_clock_set_back_comes_to_its_end(step: float, wait: float) -> None:
+    """Asked again and again, as a worker does, while the failure keeps the old time."""
+    delay, back = Delay(wait, NOW - 1), NOW - step
+    assert any(due_at(delay, NOW, back + passed) <= back + passed for passed in (0, 10, 60, 150, wait))
+    assert due_at(tried(delay, NOW, back), back + 1, back + 1) == back + 1 + min(wait * 2, 300), "the next failure waits in full"
 
 
 def test_moments_and_durations() -> None:
