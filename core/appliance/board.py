@@ -25,6 +25,7 @@ _FLOOR: Final = "var/lib/systemd/timesync/clock"
 _SYNCHRONISED: Final = "run/systemd/timesync/synchronized"
 _EPOCH: Final = "usr/lib/clock-epoch"
 """Times of files that systemd-timesyncd(8) and the image keep."""
+_CONSOLES: Final = "sys/class/tty/console/active"
 _SYSTEMCTL_SECONDS: Final = 60.0
 _CLOCK_SECONDS: Final = 1.0
 """What the cloud's clock, told in whole seconds on a slow way, may be ahead."""
@@ -100,6 +101,21 @@ class Board:
                 return
         with self._writable_boot():
             keep(path, report.encode())
+
+    def note_told(self) -> None:
+        """That the report on the boot partition is one of a board where all is right: a start that finds another one there has something
+        to say (packaging/image/files/usr/lib/pinnace/has-news). Raises OSError."""
+        keep(self._data / "etc" / REPORT, (self._boot / REPORT).read_bytes())
+
+    def say(self, line: str) -> None:
+        """On the screen and on the serial console: /dev/console is one of them only."""
+        for name in text(self._root / _CONSOLES).split():
+            with contextlib.suppress(OSError):
+                console = os.open(self._root / "dev" / name, os.O_WRONLY | os.O_NOCTTY)
+                try:
+                    os.write(console, f"{line}\n".encode())
+                finally:
+                    os.close(console)
 
     @contextlib.contextmanager
     def _writable_boot(self) -> Iterator[None]:

@@ -57,14 +57,15 @@ def run(args: argparse.Namespace) -> int:
     Notices().ready()  # the network may start
     if joining is None or board.worn:
         return 0
-    if changed and report.was_node:
-        board.systemctl("--no-block", "try-restart", *(UNITS[each] for each in changed if each in UNITS))
+    if units := [UNITS[each] for each in changed if each in UNITS]:  # at the first start, too: some do not wait for this
+        board.systemctl("--no-block", "try-restart", *units)
     for sentence in joining.attempts(board, limit=args.attempts):
         report.cloud, report.is_joined, report.address = sentence, joining.is_done, joining.address
         teller.tell(report)
     if joining.is_done:
         _note_applied(board, report, raw)
-        teller.tell(report)
+        if teller.tell(report) and not report.notes:
+            _note_told(board)
         board.systemctl("--no-block", "restart" if joining.is_changed else "start", "pinnace-edge.service")
     return 0 if joining.is_done else 1
 
@@ -107,6 +108,11 @@ def _note_applied(board: Board, report: Report, raw: bytes) -> None:
         _note_unwritable(report, error)
 
 
+def _note_told(board: Board) -> None:
+    with contextlib.suppress(OSError):  # the next start has news then, and tells the same again
+        board.note_told()
+
+
 def _note_unwritable(report: Report, error: OSError) -> None:
     note = f"the card cannot be written ({error.strerror or error}): what it had before counts. Is it full, or worn out?"
     if note not in report.notes:
@@ -114,7 +120,7 @@ def _note_unwritable(report: Report, error: OSError) -> None:
 
 
 class _Teller:
-    """Tells the report: on the console what is new in it, on the boot partition all of it."""
+    """Tells the report: on the consoles what is new in it, on the boot partition all of it."""
 
     def __init__(self, board: Board) -> None:
         self._board = board
@@ -125,11 +131,15 @@ class _Teller:
         text = report.text(time.time())
         for line in text.splitlines():
             if line and line not in self._told and not line.startswith("("):
-                print(f"pinnace: {line}", flush=True)
+                self._say(f"pinnace: {line}")
         self._told = set(text.splitlines())
         try:
             self._board.tell(text)
         except OSError as error:
-            print(f"pinnace: the report cannot be written to the boot partition: {error.strerror or error}", flush=True)
+            self._say(f"pinnace: the report cannot be written to the boot partition: {error.strerror or error}")
             return False
         return True
+
+    def _say(self, line: str) -> None:
+        print(line, flush=True)
+        self._board.say(line)

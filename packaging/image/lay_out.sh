@@ -26,7 +26,7 @@ rm -f "$root"/etc/ssh/ssh_host_* "$root/var/lib/dbus/machine-id"
 passwd --root "$root" --lock root >/dev/null
 
 systemctl --root "$root" --quiet enable systemd-networkd systemd-resolved systemd-timesyncd ssh pinnace-firstboot pinnace-confirm \
-    pinnace-grow pinnace-mapper-gpio pinnace-clock.timer
+    pinnace-grow pinnace-mapper-gpio pinnace-clock.timer pinnace-trial.timer
 systemctl --root "$root" --quiet disable systemd-networkd-wait-online wpa_supplicant e2scrub_reap e2scrub_all.timer 2>/dev/null || :
 # No log-in on a console: root has no password. And what a root that never changes, or this board, has no use for.
 systemctl --root "$root" --quiet mask getty@ serial-getty@ getty-static systemd-firstboot systemd-machine-id-commit systemd-update-utmp \

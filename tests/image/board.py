@@ -18,7 +18,6 @@ FIRST_PARTITION: Final = 4 << 20
 CARD: Final = 2 << 30
 HOST: Final = "10.0.2.2"
 """How the board reaches this machine's loopback, by QEMU's user network."""
-_CONSOLE: Final = "console=ttyAMA0,115200"
 # The emulated watchdog resets at once instead of counting, and the board has no revision number; all else is as on a Pi.
 _EMULATION: Final = ("systemd.watchdog_device=/dev/none", "systemd.setenv=RPI_LGPIO_REVISION=a02082")
 
@@ -79,8 +78,10 @@ class Board:
         return self._process is not None and self._process.poll() is None
 
     def on(self) -> None:
-        options = re.sub(r"console=\S+ ", "", (self.place / "cmdline.txt").read_text().strip()).replace("loglevel=4", "loglevel=6")
-        self.start_other(f"{_CONSOLE} {options} {' '.join(_EMULATION)}", self.place / "initramfs.gz", self.card)
+        """With the card's options for the kernel. The emulated serial console is the other one of the Pi's two."""
+        options = (self.place / "cmdline.txt").read_text().strip()
+        options = options.replace("console=ttyS1", "console=ttyAMA0").replace("loglevel=4", "loglevel=6")
+        self.start_other(f"{options} {' '.join(_EMULATION)}", self.place / "initramfs.gz", self.card)
 
     async def start(self, root: str = "a|b") -> None:
         """Switch it on and see the initramfs start a root (a pattern of its name), and the network on the bus. On a busy machine the

@@ -115,7 +115,8 @@ async def pod(board: Board, cloud: Cloud, steps: Steps) -> None:
 
 
 async def corrected(board: Board, cloud: Cloud, steps: Steps) -> None:
-    """A pinnace.yaml with faults on a board that is a node: told on the boot partition, the node stays, and a retry needs no flashing."""
+    """A pinnace.yaml with faults on a board that is a node: told on the boot partition, the node stays, and a retry needs no flashing. Nor
+    does the report tell of that any more then, nor of the upgrade that was given up."""
     right = cloud.yaml(NODE, await cloud.token(), board.key.with_suffix(".pub").read_text())
     boot_id = _boot_id(await cloud.node(NODE))
     board.cut()
@@ -134,7 +135,12 @@ async def corrected(board: Board, cloud: Cloud, steps: Steps) -> None:
     boot_id = _boot_id(await cloud.node(NODE))
     await board.start()
     await until(lambda: cloud.node(NODE), lambda node: is_ready(node, boot_id), "the node Ready again", seconds=LONG)
-    steps.saw(f"the right one again: Ready {time.monotonic() - board.started:.1f} s after power-on, nothing was flashed")
+    took = time.monotonic() - board.started
+    board.cut()
+    stale = [line for line in board.report().splitlines() if re.search("to mend|given up", line)]
+    if stale or "all right" not in board.report():
+        raise Off(f"pinnace-report.txt tells of what is long mended:\n{board.report()}")
+    steps.saw(f"the right one again: Ready {took:.1f} s after power-on, nothing was flashed, and the report says that all is right")
 
 
 async def too_small(image: Path, place: Path, steps: Steps) -> None:
@@ -181,6 +187,9 @@ async def stays(board: Board, cloud: Cloud, steps: Steps) -> None:
     await board.start("b")
     await until(lambda: cloud.node(NODE), lambda node: is_ready(node, boot_id), "the node Ready in root b", seconds=LONG)
     await board.until_ssh(seconds=LONG)
+    timer = (await board.ssh("systemctl", "show", "--property=ActiveState", "--value", "pinnace-trial.timer")).strip()
+    if timer != "active":
+        raise Off(f"the timer that bounds the trial is {timer}")
     await until(board.kept, lambda kept: kept == "b", "root b kept", seconds=LONG)
     steps.saw("pinnace upgrade once more: the board restarted by itself, is Ready in root b, and keeps it")
 

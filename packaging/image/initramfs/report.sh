@@ -1,10 +1,15 @@
-# Telling the person: on the console, and on the boot partition, which any computer can read.
+# Telling the person: on the screen and on the serial console, of which /dev/console is one only, and on the boot partition, which any
+# computer can read.
 
 option() { # option NAME: its value on the kernel's command line
     tr ' ' '\n' </proc/cmdline | sed -n "s/^$1=//p" | tail -n 1
 }
 
-say() { echo "pinnace: $*" >/dev/console; }
+say() {
+    for tty in $(cat "${SYS:-/sys}/class/tty/console/active"); do
+        { echo "pinnace: $*" >"${DEV:-/dev}/$tty"; } 2>/dev/null || :
+    done
+}
 
 tell_boot() { # tell_boot TEXT: the report, when the boot partition can be written
     mkdir -p /bootfs

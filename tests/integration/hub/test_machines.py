@@ -9,6 +9,7 @@ import http
 import os
 import shutil
 import ssl
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,6 +32,7 @@ from pinnace.core.base.errors import LinkError, RefusedError
 from pinnace.core.hub.certificates import Certificates, pem
 
 FIRST, SECOND = "1" * 32, "2" * 32
+HAS_NEWS = Path(__file__).resolve().parents[3] / "packaging/image/files/usr/lib/pinnace/has-news"
 
 
 def node(machine: str, *, ready: str = "True") -> dict[str, object]:
@@ -158,8 +160,11 @@ class Card:
     def __init__(self, folder: Path, cloud: Cloud, machine: str) -> None:
         self.boot, self.data, self.run = folder / "boot", folder / "data", folder / "run"
         self._cloud = cloud
-        for each in (self.boot, self.data / "etc", self.run):
+        self._programs = folder / "bin"
+        for each in (self.boot, self.data / "etc", self.run, self._programs):
             each.mkdir(parents=True)
+        (self._programs / "systemctl").write_text(f'#!/bin/sh\necho "$@" >>{folder}/asked\n')
+        (self._programs / "systemctl").chmod(0o755)
         (self.run / "slot").write_text("a\n")
         (self.data / "etc/machine-id").write_text(machine + "\n")
 
@@ -178,9 +183,23 @@ class Card:
             *private,
             *pinnace("firstboot", *map(str, places), "--attempts", "1"),
             stdout=asyncio.subprocess.DEVNULL,
-            env={**os.environ, "PATH": "/usr/bin"},
+            env={**os.environ, "PATH": f"{self._programs}:/usr/bin"},
         )
         return await child.wait()
+
+    @property
+    def asked(self) -> list[str]:
+        """Of systemd, a line each."""
+        return (self._programs.parent / "asked").read_text().splitlines()
+
+    @property
+    def has_news(self) -> bool:
+        """Whether the image would run the first boot at this start."""
+        script = HAS_NEWS.read_text()
+        for place, stand_in in (("/boot/firmware/", self.boot), ("/data/", self.data), ("/run/pinnace-boot/", self.run)):
+            assert place in script
+            script = script.replace(place, f"{stand_in}/")
+        return subprocess.run(["/bin/sh", "-c", script], check=False).returncode == 0
 
     @property
     def report(self) -> str:
@@ -307,6 +326,53 @@ async def test_a_board_needs_a_token_where_the_cloud_must_let_it_in_anew(cloud: 
     assert await card.start() == 0
     assert "127.0.0.1: joined\r\n" in (card.boot / "pinnace-report.txt").read_bytes().decode()
     assert card.certificate
+
+
+async def test_the_report_is_made_anew_when_what_it_tells_is_mended(make_card: Callable[[str, str], Card]) -> None:
+    card = make_card("card", FIRST)
+    assert card.has_news
+    card.write()
+    assert await card.start() == 0
+    assert not card.has_news
+
+    right = (card.boot / "pinnace.yaml").read_text()
+    (card.boot / "pinnace.yaml").write_text(f"{right}label: {{place: roof}}\n")
+    assert card.has_news
+    assert await card.start() == 0
+    assert "1 thing to mend" in card.report
+    (card.boot / "pinnace.yaml").write_text(right)
+    await _is_made_anew(card, "to mend")
+
+    report = card.boot / "pinnace-report.txt"
+    report.write_text("Pinnace could not start.\r\n\r\nno disk has the signature\r\n")
+    await _is_made_anew(card, "could not start")
+    report.unlink()
+    await _is_made_anew(card, "could not start")
+
+    (card.data / "boot").mkdir()
+    (card.data / "boot/failed").write_text("b its node was not Ready in time\n")
+    (card.run / "damaged").touch()
+    assert card.has_news
+    assert await card.start() == 0
+    assert "was given up" in card.report
+    assert "is damaged" in card.report
+    (card.run / "damaged").unlink()
+    await _is_made_anew(card, "given up", "damaged")
+
+
+async def _is_made_anew(card: Card, *gone: str) -> None:
+    assert card.has_news
+    assert await card.start() == 0
+    assert "pinnace.yaml   all right" in card.report
+    assert not [each for each in gone if each in card.report]
+    assert not card.has_news, "not at each start"
+
+
+async def test_a_wished_time_server_counts_from_the_first_start(make_card: Callable[[str, str], Card]) -> None:
+    card = make_card("card", FIRST)
+    card.write(more="timeserver: 192.0.2.1\n")
+    assert await card.start() == 0
+    assert card.asked[0] == "--no-block try-restart systemd-timesyncd.service"
 
 
 async def test_two_cards_with_one_name(cloud: Cloud, make_card: Callable[[str, str], Card]) -> None:

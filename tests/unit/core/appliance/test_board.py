@@ -1,4 +1,4 @@
-"""The board's clock, that the cloud sets where nobody else did."""
+"""The board's clock, that the cloud sets where nobody else did, and its consoles."""
 
 from __future__ import annotations
 
@@ -52,3 +52,15 @@ def test_nothing_is_set_back_where_nobody_knows_when_the_image_was_made(clock: l
     assert clock == [NOW]
     Board(root=tmp_path).set_clock(NOW + 86_400)
     assert clock == [NOW, NOW + 86_400]
+
+
+def test_what_is_said_is_on_the_screen_and_on_the_serial_console(tmp_path: Path) -> None:
+    (tmp_path / "sys/class/tty/console").mkdir(parents=True)
+    (tmp_path / "dev").mkdir()
+    for each in ("ttyS1", "tty0"):
+        (tmp_path / "dev" / each).touch()
+    Board(root=tmp_path).say("told to nobody")
+    (tmp_path / "sys/class/tty/console/active").write_text("tty9 ttyS1 tty0\n")
+    Board(root=tmp_path).say("pinnace: joined")
+    assert [(tmp_path / "dev" / each).read_text() for each in ("ttyS1", "tty0")] == ["pinnace: joined\n"] * 2
+    assert not (tmp_path / "dev/tty9").exists()

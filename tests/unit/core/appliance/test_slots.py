@@ -11,7 +11,8 @@ import pytest
 from pinnace.core.appliance.slots import TRIES, GivenUp, Slots
 from pinnace.core.base.errors import ConfigError, RefusedError
 
-INITRAMFS = Path(__file__).resolve().parents[4] / "packaging/image/initramfs"
+IMAGE = Path(__file__).resolve().parents[4] / "packaging/image"
+INITRAMFS = IMAGE / "initramfs"
 SHELLS = [[shell, *more] for shell, more in (("busybox", ["sh"]), ("dash", [])) if shutil.which(shell)]
 
 
@@ -33,6 +34,20 @@ class Card:
         return subprocess.run(
             command, env={"BOOT": str(self.state), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True
         ).stdout.strip()
+
+    def end_trial(self) -> bool:
+        """As pinnace-trial.timer does; whether the board is restarted."""
+        programs, restarted = self.run.parent / "bin", self.run.parent / "restarted"
+        programs.mkdir(exist_ok=True)
+        (programs / "systemctl").write_text(f'#!/bin/sh\necho "$@" >{restarted}\n')
+        (programs / "systemctl").chmod(0o755)
+        restarted.unlink(missing_ok=True)
+        script = (IMAGE / "files/usr/lib/pinnace/end-trial").read_text()
+        for place, stand_in in (("/data/boot/", f"{self.state}/"), ("/run/pinnace-boot/", f"{self.run}/")):
+            assert place in script
+            script = script.replace(place, stand_in)
+        subprocess.run([*self._shell, "-c", script], env={"PATH": f"{programs}:/usr/bin:/bin"}, stdout=subprocess.DEVNULL, check=True)
+        return restarted.exists() and restarted.read_text() == "reboot --force\n"
 
     def start(self) -> Slots:
         """As the initramfs does; what runs then."""
@@ -84,6 +99,27 @@ def test_a_trial_that_was_not_ready_in_time_ends_with_the_next_start(card: Card)
     card.start().give_up()
     slots = card.start()
     assert (slots.running, slots.is_trial) == ("a", False)
+
+
+def test_a_trial_that_hangs_is_over_when_its_time_is(card: Card) -> None:
+    card.start().try_next("b")
+    card.start()
+    assert card.end_trial()
+    slots = card.start()
+    assert (slots.running, slots.is_trial) == ("a", False)
+    assert slots.given_up is not None
+
+
+def test_a_root_that_is_on_trial_no_more_goes_on(card: Card) -> None:
+    card.start().try_next("b")
+    slots = card.start()
+    slots.confirm()
+    assert not card.end_trial()
+    slots.begin()
+    slots.try_next("a")
+    assert not card.end_trial(), "the next one is tried at the next start"
+    slots = card.start()
+    assert (slots.running, slots.is_trial) == ("a", True)
 
 
 def test_a_power_cut_while_a_trial_starts_costs_one_try_only(card: Card) -> None:
