@@ -78,9 +78,7 @@ class Board:
         return self._process is not None and self._process.poll() is None
 
     def on(self) -> None:
-        """With the card's options for the kernel. The emulated serial console is the other one of the Pi's two."""
-        options = (self.place / "cmdline.txt").read_text().strip()
-        options = options.replace("console=ttyS1", "console=ttyAMA0").replace("loglevel=4", "loglevel=6")
+        options = (self.place / "cmdline.txt").read_text().strip().replace("loglevel=4", "loglevel=6")
         self.start_other(f"{options} {' '.join(_EMULATION)}", self.place / "initramfs.gz", self.card)
 
     async def start(self, root: str = "a|b") -> None:
@@ -106,7 +104,7 @@ class Board:
                     *("-kernel", self.place / "vmlinuz", "-dtb", self.place / "bcm2837-rpi-3-b.dtb", "-initrd", initramfs),
                     *("-append", options, "-drive", f"file={card},if=sd,format=raw,cache=writeback"),
                     *("-netdev", f"user,id=n0,hostfwd=tcp:127.0.0.1:{self._ssh_port}-:22", "-device", "usb-net,netdev=n0"),
-                    *("-serial", "stdio"),
+                    *("-serial", "null", "-serial", "stdio"),  # the Pi's second one is on its pins
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

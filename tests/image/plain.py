@@ -35,7 +35,7 @@ async def start(board: Board, built: Path, place: Path) -> float:
     _run("mke2fs", "-q", "-t", "ext4", "-d", str(root), str(card), str(CARD >> 10))
     packed = place / "initramfs.gz"
     packed.write_bytes(_with_init((board.place / "initramfs.gz").read_bytes(), place / "initramfs"))
-    board.start_other("console=ttyAMA0,115200 cma=64M systemd.watchdog_device=/dev/none", packed, card)
+    board.start_other("console=ttyS1,115200 cma=64M systemd.watchdog_device=/dev/none", packed, card)
     try:
         return await board.hears(r"Reached target \S*multi-user", seconds=900)
     finally:
