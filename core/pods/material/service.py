@@ -261,6 +261,7 @@ class PodMaterials:
         try:
             await self._remote.unmount(pod_uid)
             await asyncio.to_thread(clean, self._folders, self._mounts, pod_uid)  # first: on a full disk this is what makes room
+            self._volumes.forget(pod_uid)
             await self._tokens.forget(pod_uid)
         except (OSError, StoreError) as error:
             raise VolumesNotReady(f"pod {pod_uid} is not cleaned up yet: {_words(error)}") from error

@@ -56,6 +56,8 @@ class Volumes:
         self._tokens = tokens
         self._aside = aside
         self._around = around
+        self._given: set[Path] = set()
+        """Local volumes whose files were given to the pod's group after nobody waited for that any more."""
 
     async def set_up(self, pod: Pod, volume: Object, before: Ready | None) -> Ready:
         """Set up or bring up to date; `before` is what it was the last time in this run. Raises SourceMissing, ValueError, OSError."""
@@ -73,6 +75,11 @@ class Volumes:
         if "emptyDir" in volume or not volume.keys() - {"name"}:
             return await asyncio.to_thread(self._empty, pod, volume, before)
         raise ValueError(f"volume type {', '.join(sorted(volume.keys() - {'name'}))} is not supported by this node")
+
+    def forget(self, pod_uid: str) -> None:
+        """The pod's volumes are no more."""
+        gone = self._folders.volumes(pod_uid)
+        self._given -= {each for each in tuple(self._given) if gone in each.parents}
 
     async def _content(self, pod: Pod, volume: Object) -> Ready:
         wanted, wanted_tokens = list(needs(pod, volume)), list(claims(pod, volume))
@@ -137,7 +144,9 @@ class Volumes:
             case "nfs":
                 return await self._nfs(pod, source)
             case "local":
-                return await self._aside.call((pod.uid, name), f"persistent volume {source.name}", self._local, pod, source, before)
+                ready = await self._aside.call((pod.uid, name), f"persistent volume {source.name}", self._local, pod, source, before)
+                self._given.discard(ready.path)
+                return ready
             case _:
                 return Ready(await self._host_path(pod, name, source.settings), source.readonly)
 
@@ -162,9 +171,10 @@ class Volumes:
         if not self._mounts.is_point(folder):
             self._mounts.bind(path, folder, readonly=source.readonly)
         group = fs_group(pod)
-        if group is not None and before is None and not source.readonly:
+        if group is not None and before is None and not source.readonly and folder not in self._given:
             policy = (pod.spec.get("securityContext") or {}).get("fsGroupChangePolicy")
             trees.give(folder, group, only_if_root_differs=policy == "OnRootMismatch")
+            self._given.add(folder)  # many files take longer than anybody waits: the next try finds this done
         return Ready(folder, source.readonly)
 
     async def _nfs(self, pod: Pod, source: Persistent) -> Ready:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import stat
+import threading
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from pinnace.core.base.errors import StoreFull
 from pinnace.core.base.pod import Pod
 from pinnace.core.base.ports import ObjectChange
 from pinnace.core.base.runtime import Credential, Dns, Mount, Namespaces, PortMapping, Propagation
+from pinnace.core.pods.material import trees
 from pinnace.core.pods.ports import SpecRefused, VolumesNotReady
 
 DEFAULT_TOKEN: dict[str, Any] = {
@@ -227,6 +229,32 @@ async def test_a_local_persistent_volume(world: Fakes, tmp_path: Path) -> None:
     place = volume(world, "local-volume", "pv-1")
     assert world.mounts.mounted[place] == f"bind {tmp_path}/disk ro"
     assert Mount("/data", str(place), readonly=True) in (await world.config(pod)).mounts
+
+
+async def test_a_local_volume_of_more_files_than_anybody_waits_for(world: Fakes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "disk").mkdir()
+    pod = pod_with(bound(world, local={"path": str(tmp_path / "disk")}), securityContext={"fsGroup": os.getgid()})
+    walks, is_done = [], threading.Event()
+
+    def slow(root: Path, group: int, **how: bool) -> None:
+        walks.append(root)
+        is_done.wait()
+
+    monkeypatch.setattr(trees, "give", slow)
+    aside = world.materials._aside
+    monkeypatch.setattr(aside, "_seconds", 0.05)
+    try:
+        for _ in range(2):
+            with pytest.raises(VolumesNotReady, match="persistent volume pv-1: no answer within"):
+                await world.materials.mount(pod)
+    finally:
+        is_done.set()
+    monkeypatch.setattr(aside, "_seconds", 60.0)
+    await world.materials.mount(pod)
+    assert walks == [volume(world, "local-volume", "pv-1")], "the walk that nobody waited for counts"
+    await world.materials.unmount("u-1")
+    await world.materials.mount(pod)
+    assert len(walks) == 2, "but once only"
 
 
 async def test_a_local_persistent_volume_that_is_not_there(world: Fakes) -> None:
