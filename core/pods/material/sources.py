@@ -153,11 +153,12 @@ class Sources:
             return held
 
     async def needed(self, key: ResourceKey, *, optional: bool) -> Object | None:
-        """`get`, and None for an optional one that cannot be had. Raises SourceMissing."""
+        """`get`, and None for an optional one that the cloud does not have, or cannot be asked for. Raises SourceMissing, also for an
+        optional one whose query failed: what starts without it would be without it for good."""
         try:
             return await self.get(key)
-        except SourceMissing:
-            if optional:
+        except SourceMissing as error:
+            if optional and (error.is_absent or not self._queries.connected):
                 return None
             raise
 

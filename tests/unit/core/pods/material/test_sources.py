@@ -192,6 +192,35 @@ async def test_a_link_that_breaks() -> None:
         await world.sources.get(KEY)
 
 
+async def test_an_optional_one_is_absent_when_the_cloud_says_so_or_cannot_be_asked() -> None:
+    world, uplink = slow()
+    uplink.answers.put_nowait({"ErrStatus": STATUS})
+    for _ in range(2):
+        assert await world.sources.needed(KEY, optional=True) is None
+    assert len(uplink.asked) == 1, "it is known for a while"
+    with pytest.raises(SourceMissing, match="not found"):
+        await world.sources.needed(KEY, optional=False)
+    uplink.disconnect()
+    assert await world.sources.needed(KEY, optional=True) is None
+    with pytest.raises(SourceMissing, match="cannot be reached"):
+        await world.sources.needed(KEY, optional=False)
+
+
+async def test_an_optional_one_is_waited_for_when_its_query_only_failed() -> None:
+    world, uplink = slow()
+    for _ in range(2):
+        uplink.answers.put_nowait(LinkError("no answer within 15 s"))
+        with pytest.raises(SourceMissing, match="no answer within 15 s"):
+            await world.sources.needed(KEY, optional=True)
+    assert len(uplink.asked) == 1, "not again before its back-off is over"
+    uplink.answers.get_nowait()
+    uplink.answers.put_nowait(config_map(color="red"))
+    await world.clock.advance(2)
+    found = await world.sources.needed(KEY, optional=True)
+    assert found is not None
+    assert found["data"] == {"color": "red"}
+
+
 async def test_what_cannot_be_stored_is_neither_used_nor_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(answering(config_map()))
 
