@@ -21,6 +21,9 @@ IMAGE_DISK: Final = "imagefs.available"
 IMAGE_INODES: Final = "imagefs.inodesFree"
 TASKS: Final = "pid.available"
 
+EVICTED: Final = "Evicted"
+"""The status's reason of a pod that was ended because the node ran low, or it took more disk than it may."""
+
 _CONDITIONS: Final = {
     MEMORY: MEMORY_PRESSURE,
     TASKS: PID_PRESSURE,

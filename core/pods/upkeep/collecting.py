@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Final
 
 from pinnace.core.base import containerlogs
 from pinnace.core.base.aio.clock import Clock, LoopClock
 from pinnace.core.base.errors import PinnaceError
+from pinnace.core.base.pod import Pod
 from pinnace.core.base.runtime import (
     POD_UID_LABEL,
     Container,
@@ -25,7 +26,9 @@ from pinnace.core.base.runtime import (
 )
 from pinnace.core.base.settings.edged import KubeletSettings, seconds
 from pinnace.core.pods.ports import Events, PodControl
+from pinnace.core.pods.rules.eviction import EVICTED
 from pinnace.core.pods.rules.imagegc import bytes_to_free, to_remove, used_images
+from pinnace.core.pods.rules.phase import TERMINAL
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +37,8 @@ IMAGES_SECONDS: Final = 300.0
 
 
 class ContainerCollector:
-    """One dead container of each name is kept, for `kubectl logs --previous` and the last state; none of a pod that is gone."""
+    """One dead container of each name is kept, for `kubectl logs --previous` and the last state; none of a pod that is gone. Of one that
+    was evicted only the logs are: what it wrote was in the way."""
 
     def __init__(self, runtime: Runtime, control: PodControl, logs_dir: Path, *, clock: Clock | None = None) -> None:
         self._runtime = runtime
@@ -53,28 +57,42 @@ class ContainerCollector:
 
     async def collect(self) -> None:
         """Once. Raises RuntimeFailed, OSError."""
+        await self._collect(_was_evicted)
+
+    async def free_all(self) -> None:
+        """Collect, and for want of disk keep no more of any pod that has ended than of an evicted one. Raises RuntimeFailed, OSError."""
+        await self._collect(_has_ended)
+
+    async def _collect(self, is_spent: Callable[[Pod], bool]) -> None:
+        """Of pods that are spent only the logs are kept, and the status that was told."""
         containers = await self._runtime.containers()
-        for each in dead(containers, self._here()):  # asked after: a pod that came while the runtime listed is here
+        here, needed = self._here(), self._needed(is_spent)  # asked after: a pod that came while the runtime listed is here
+        logs = {each.id for each in dead(containers, here)}
+        for each in dead(containers, needed):
             try:
                 await self._runtime.remove_container(each.id)
             except RuntimeFailed as error:
                 logger.warning("pods.collect.container-stays container=%s reason=%s", each.name, error)
                 continue
-            await asyncio.to_thread(containerlogs.remove, each.log_path)
-        await self._collect_sandboxes()
+            if each.id in logs:
+                await asyncio.to_thread(containerlogs.remove, each.log_path)
+        await self._collect_sandboxes(is_spent)
         left = {_uid(each) for each in await self._runtime.containers()}
         await asyncio.to_thread(_remove_log_folders, self._logs_dir, self._here() | left)
 
     def _here(self) -> set[str]:
         return {each.uid for each in self._control.pods()}
 
-    async def _collect_sandboxes(self) -> None:
+    def _needed(self, is_spent: Callable[[Pod], bool]) -> set[str]:
+        return {each.uid for each in self._control.pods() if not is_spent(each)}
+
+    async def _collect_sandboxes(self, is_spent: Callable[[Pod], bool]) -> None:
         occupied = {each.sandbox_id for each in await self._runtime.containers()}
         sandboxes = await self._runtime.sandboxes()
-        here = self._here()
+        needed = self._needed(is_spent)
         newest = {each.uid: each.id for each in sorted(sandboxes, key=lambda each: (each.attempt, each.created_at))}
         for each in sandboxes:
-            is_old = each.uid not in here or newest[each.uid] != each.id
+            is_old = each.uid not in needed or newest[each.uid] != each.id
             if each.state is SandboxState.NOT_READY and each.id not in occupied and is_old:
                 try:
                     await self._runtime.remove_sandbox(each.id)
@@ -82,14 +100,14 @@ class ContainerCollector:
                     logger.warning("pods.collect.sandbox-stays pod=%s reason=%s", each.name, error)
 
 
-def dead(containers: Iterable[Container], here: Collection[str]) -> list[Container]:
-    """Which containers may go: those that ended, but for the newest of each name of a pod that is here."""
+def dead(containers: Iterable[Container], needed: Collection[str]) -> list[Container]:
+    """Which containers may go: those that ended, but for the newest of each name of a pod that is needed."""
     found = []
     kept: set[tuple[str, str]] = set()
     for each in sorted(containers, key=lambda each: (each.attempt, each.created_at), reverse=True):
         key = (_uid(each), each.name)
         if each.state is ContainerState.EXITED and key[0]:
-            if key[0] not in here or key in kept:
+            if key[0] not in needed or key in kept:
                 found.append(each)
             kept.add(key)
     return found
@@ -180,6 +198,14 @@ def _too_little(disk: DiskUsage, due: int, freed: int) -> str:
         f"Failed to garbage collect required amount of images on {disk.path}. Attempted to free {due} bytes, "
         f"but only found {freed} bytes eligible to free."
     )
+
+
+def _was_evicted(pod: Pod) -> bool:
+    return pod.status.get("phase") in TERMINAL and pod.status.get("reason") == EVICTED
+
+
+def _has_ended(pod: Pod) -> bool:
+    return pod.status.get("phase") in TERMINAL
 
 
 def _uid(container: Container) -> str:

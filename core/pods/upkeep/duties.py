@@ -39,7 +39,7 @@ class Upkeep:
         self._containers = ContainerCollector(runtime, control, settings.pod_logs_dir, clock=clock)
         self._images = ImageCollector(runtime, control, events, kubelet, clock=clock)
         self.measures = Measures(runtime, counts, pods_dir=settings.root_directory / _PODS, logs_dir=settings.pod_logs_dir)
-        relief = (self._containers.collect, self._images.free_all)
+        relief = (self._containers.free_all, self._images.free_all)
         self._evictor = Evictor(self.measures, control, events, kubelet, relief=relief, clock=clock)
         self._logs = LogRotation(runtime, max_size=kubelet.container_log_max_size, max_files=kubelet.container_log_max_files, clock=clock)
         self._shutdown = NodeShutdown(control, events, kubelet, clock=clock)

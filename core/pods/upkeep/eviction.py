@@ -146,10 +146,10 @@ class Evictor:
 
     async def _evict(self, pod: Pod, message: str) -> None:
         logger.warning("pods.eviction.evicted pod=%s/%s reason=%s", pod.namespace, pod.name, message)
-        self._events.pod(pod, "Warning", "Evicted", message)
+        self._events.pod(pod, "Warning", rules.EVICTED, message)
         try:
             async with asyncio.timeout(EVICTION_SECONDS):
-                await self._control.evict(pod.uid, reason="Evicted", message=message, grace_seconds=0)
+                await self._control.evict(pod.uid, reason=rules.EVICTED, message=message, grace_seconds=0)
         except TimeoutError:
             self._slow.add(pod.uid)  # it ends when it can; if that is not enough it is the next one's turn
             logger.warning("pods.eviction.slow pod=%s/%s: its containers have not ended yet", pod.namespace, pod.name)

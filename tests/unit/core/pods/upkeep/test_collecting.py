@@ -155,6 +155,42 @@ async def test_a_pod_that_comes_while_the_runtime_lists_keeps_what_it_has(
     assert (tmp_path / "default_new_new").is_dir()
 
 
+def ended(uid: str, phase: str, reason: str = "") -> Pod:
+    return Pod({**pod(uid).body, "status": {"phase": phase, "reason": reason}})
+
+
+async def test_an_evicted_pod_keeps_its_last_logs_and_nothing_that_it_wrote(shelf: Shelf, tmp_path: Path) -> None:
+    logs = [tmp_path / "default_big_big" / "c" / f"{number}.log" for number in range(2)]
+    logs[0].parent.mkdir(parents=True)
+    for number, path in enumerate(logs):
+        path.write_text("x")
+        shelf.container(f"big{number}", "big", "c", number, EXITED, log_path=path)
+    shelf.container("slow", "big", "slow", 0, RUNNING)
+    shelf.container("done", "done", "c", 0, EXITED)
+    shelf.sandbox("box-left", "left", 0, SandboxState.NOT_READY)
+    shelf.sandbox("box-done", "done", 0, SandboxState.NOT_READY)
+    control = FakePodControl(ended("big", "Failed", "Evicted"), ended("left", "Failed", "Evicted"), ended("done", "Succeeded"))
+    await ContainerCollector(cast(Runtime, shelf), control, tmp_path).collect()
+    assert set(shelf.shelved) == {"slow", "done"}
+    assert set(shelf.boxes) == {"box-done"}
+    assert [each.exists() for each in logs] == [False, True]
+
+
+async def test_for_want_of_disk_every_pod_that_has_ended_keeps_its_last_logs_only(shelf: Shelf, tmp_path: Path) -> None:
+    path = tmp_path / "default_done_done" / "c" / "0.log"
+    path.parent.mkdir(parents=True)
+    path.write_text("x")
+    shelf.container("d", "done", "c", 0, EXITED, log_path=path)
+    shelf.container("f", "failed", "c", 0, EXITED)
+    shelf.container("r", "restarts", "c", 0, EXITED)
+    shelf.sandbox("box-done", "done", 0, SandboxState.NOT_READY)
+    control = FakePodControl(ended("done", "Succeeded"), ended("failed", "Failed", "Error"), ended("restarts", "Running"))
+    await ContainerCollector(cast(Runtime, shelf), control, tmp_path).free_all()
+    assert set(shelf.shelved) == {"r"}, "of what is to start again the last run is kept"
+    assert not shelf.boxes
+    assert path.exists()
+
+
 async def test_sandboxes(shelf: Shelf, tmp_path: Path) -> None:
     dead, alive = SandboxState.NOT_READY, SandboxState.READY
     shelf.sandbox("a0", "a", 0, dead)
