@@ -218,6 +218,8 @@ class PodService:
         worker = self._roster.worker(pod.uid)
         if worker is not None and not worker.is_removed:
             self._reports.known(pod)
+            if pod.is_deleting and worker.is_cleaned:
+                self._told(worker)  # all of it had ended before: its deletion is not asked for yet
 
     def _deleted(self, namespace: str, name: str, uid: str) -> None:
         self._mirrors.gone(namespace, name)

@@ -73,3 +73,5 @@ async def test_who_fills_etc_hosts_is_evicted_and_leaves_its_status_and_its_log(
     (status,) = told["containerStatuses"]
     assert status["restartCount"] == 1
     assert status["state"]["terminated"]["message"] == "too much\n"
+    await node.delete("fills")
+    await node.until(lambda: "fills" not in node.cloud.pods, "the deletion")

@@ -277,6 +277,20 @@ async def test_what_was_said_of_a_pod_while_the_agent_was_down_is_put_right(worl
     assert next(each for each in world.api()["conditions"] if each["type"] == "Ready")["status"] == "True"
 
 
+async def test_a_deletion_that_comes_when_all_has_ended(world: PodWorld) -> None:
+    await world.apply(pod(restartPolicy="Never"))
+    world.uplink.disconnect()
+    world.exit("main", 0)
+    await world.advance(30)
+    assert not world.materials.left
+    await world.uplink.connect()
+    await world.delete("web")
+    assert len(asked(world, "delete")) == 1
+    assert "web" not in world.cloud.pods
+    assert not world.service.pods()
+    assert not world.runtime.instances
+
+
 async def test_what_an_agent_could_not_say_its_successor_says(world: PodWorld) -> None:
     await world.apply(pod())
     world.uplink.disconnect()
