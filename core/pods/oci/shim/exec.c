@@ -17,10 +17,10 @@
 
 static struct inbox inbox;
 static struct {
-    int input, output, errors;
+    int input, output, errors, listening; /* for the terminal, until crun has handed it over */
     size_t given;
     bool waits_for_stdin;
-} me = {.input = -1, .output = -1, .errors = -1};
+} me = {.input = -1, .output = -1, .errors = -1, .listening = -1};
 
 /* crun ends with us, even while kill_tree has it stopped: what waits for it in the container's pid namespace could never end. */
 static bool private_mounts(const struct options *o) {
@@ -93,21 +93,33 @@ static int pass_on(int fd, char kind) {
     return got < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
 }
 
-/* Returns false when the client has gone. */
+static bool take_terminal(void) {
+    bool good = receive_terminal(me.listening, &me.output);
+    close(me.listening);
+    me.listening = -1;
+    me.input = me.output;
+    if (!good) tell('e', problem, (uint32_t)strlen(problem));
+    return good;
+}
+
+/* Returns false when the client has gone, or was told that there is no terminal. */
 static bool relay(const struct options *o, pid_t *crun, int signals, int *status) {
     for (bool ended = false;;) {
-        struct pollfd polls[5] = {
-            {.fd = 0, .events = me.waits_for_stdin ? 0 : POLLIN},
+        bool before = me.listening >= 0; /* the terminal is there: what the client sends stays where it is */
+        struct pollfd polls[6] = {
+            {.fd = 0, .events = before || me.waits_for_stdin ? 0 : POLLIN},
             {.fd = signals, .events = POLLIN},
             {.fd = me.output, .events = POLLIN},
             {.fd = me.errors, .events = POLLIN},
             {.fd = me.waits_for_stdin ? me.input : -1, .events = POLLOUT},
+            {.fd = me.listening, .events = POLLIN},
         };
         bool had_ended = ended; /* only what poll says after the end is known tells that nothing more is coming */
-        if (poll(polls, 5, ended ? 100 : -1) < 0 && errno != EINTR) return false;
+        if (poll(polls, 6, ended ? 100 : -1) < 0 && errno != EINTR) return false;
         struct signalfd_siginfo seen;
         while (read(signals, &seen, sizeof seen) == (ssize_t)sizeof seen) continue;
-        int each, got = 0;
+        int each, got = polls[5].revents != 0;
+        if (got && !take_terminal()) return false;
         for (pid_t pid; (pid = waitpid(-1, &each, WNOHANG)) > 0;)
             if (pid == *crun) {
                 *status = each;
@@ -128,16 +140,16 @@ static bool relay(const struct options *o, pid_t *crun, int signals, int *status
         }
         if (me.waits_for_stdin && polls[4].revents) give_input();
         if (polls[0].revents & (POLLIN | POLLHUP | POLLERR)) {
-            if (!hear(o) || (polls[0].revents & POLLERR)) return false;
+            if (before || !hear(o) || (polls[0].revents & POLLERR)) return false;
             if (me.waits_for_stdin && (polls[0].revents & POLLHUP)) return false;
         }
         /* A child left in the background may hold the streams; the command's own end is what counts. */
-        if (ended && ((me.output < 0 && me.errors < 0) || (had_ended && !got))) return true;
+        if (ended && ((me.output < 0 && me.errors < 0 && me.listening < 0) || (had_ended && !got))) return true;
     }
 }
 
 int run_exec(const struct options *o) {
-    int in[2] = {-1, -1}, out[2] = {-1, -1}, err[2] = {-1, -1}, null = open("/dev/null", O_RDWR | O_CLOEXEC), console = -1, status = 0, count = 3;
+    int in[2] = {-1, -1}, out[2] = {-1, -1}, err[2] = {-1, -1}, null = open("/dev/null", O_RDWR | O_CLOEXEC), status = 0, count = 3;
     const char *arguments[16] = {"exec", "--process", "process.json"};
     if (chdir(o->run) != 0) return !failed("cannot enter %s: %s", o->run, strerror(errno));
     fcntl(0, F_SETFL, O_NONBLOCK);
@@ -149,7 +161,7 @@ int run_exec(const struct options *o) {
     sigprocmask(SIG_BLOCK, &mask, NULL);
     int signals = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
     if (o->tty) {
-        if ((console = listen_unix("tty")) < 0) return !failed("cannot listen in %s: %s", o->run, strerror(errno));
+        if ((me.listening = listen_unix("tty")) < 0) return !failed("cannot listen in %s: %s", o->run, strerror(errno));
         arguments[count++] = "--console-socket";
         arguments[count++] = "tty";
     } else if (pipe2(out, O_CLOEXEC) != 0 || pipe2(err, O_CLOEXEC) != 0 || pipe2(in, O_CLOEXEC) != 0) {
@@ -171,7 +183,6 @@ int run_exec(const struct options *o) {
     me.output = out[0], me.errors = err[0], me.input = in[1];
     for (int i = 0, fds[3] = {me.input, me.output, me.errors}; i < 3; i++)
         if (fds[i] >= 0) fcntl(fds[i], F_SETFL, O_NONBLOCK);
-    if (o->tty && receive_terminal(console, &me.output)) me.input = me.output;
     if (!relay(o, &crun, signals, &status)) {
         kill_tree(crun);
         return 0;

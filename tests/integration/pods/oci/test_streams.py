@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,38 @@ async def test_exec_in_a_terminal_that_changes_size(pod: TestPod, runtime: OciRu
         assert await stream.wait() == 3
 
 
+SLOW = """#!/bin/sh
+case "$*" in
+    *" exec "*)
+        (sleep 0.1 & echo $! >{told})
+        while [ -e /proc/$(cat {told}) ]; do sleep 0.01; done ;;
+esac
+exec crun "$@"
+"""
+"""Goes on when its orphan is reaped, as a shim does while it waits for what it is to pass on."""
+
+
+async def test_exec_in_a_terminal_that_takes_its_time_to_come(home: OciHome, tmp_path: Path, cgroup: str) -> None:
+    crun = tmp_path / "crun"
+    crun.write_text(SLOW.format(told=tmp_path / "told"))
+    crun.chmod(0o755)
+    settings = replace(home.settings, crun=str(crun), root_dir=home.folder / "slow/root", run_dir=home.folder / "slow/run")
+    runtime = OciRuntime(settings, home.images, bridge=home.bridge)
+    await runtime.start()
+    pod = TestPod(runtime, tmp_path, cgroup)
+    container_id = await pod.start()
+    async with runtime.exec(container_id, ("/bin/sh", "-c", "read a; stty size; echo got $a; exit 3"), tty=True, stdin=True) as stream:
+        await stream.resize(123, 45)
+        await stream.write(b"it\r")
+        async with asyncio.timeout(60):
+            output = b"".join([data async for _, data in stream.output()])
+        assert await stream.wait() == 3
+    assert b"45 123\r\n" in output
+    assert b"got it\r\n" in output
+    await pod.remove()
+    await runtime.close()
+
+
 async def test_exec_takes_input_and_its_end(pod: TestPod, runtime: OciRuntime) -> None:
     container_id = await pod.start()
     sent = b"0123456789abcdef" * 65536
@@ -237,6 +270,9 @@ async def test_exec_of_what_is_no_program(pod: TestPod, runtime: OciRuntime) -> 
     container_id = await pod.start()
     with pytest.raises(RuntimeFailed, match="no/such"):
         await runtime.exec_sync(container_id, ("/no/such",), 30)
+    async with runtime.exec(container_id, ("/no/such",), tty=True, stdin=True) as stream:
+        with pytest.raises(RuntimeFailed, match="no/such"):
+            await stream.wait()
     assert (await runtime.exec_sync(container_id, ("/bin/sh", "-c", "echo a; echo b >&2; exit 5"), 30)).exit_code == 5
 
 
