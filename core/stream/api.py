@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -30,7 +31,7 @@ _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class KubeletApi:
-    """Answers one exchange after the other; what it is asked of is given with each by its door."""
+    """Answers one exchange after the other; what it is asked of is given with each by its door. `logs` is podLogsDir."""
 
     def __init__(
         self,
@@ -40,6 +41,7 @@ class KubeletApi:
         shelf: Shelf,
         stats: Stats,
         health: Health,
+        logs: Path | None = None,
         usage: Callable[[], Awaitable[Object]] | None = None,
     ) -> None:
         self._runtime = runtime
@@ -48,7 +50,7 @@ class KubeletApi:
         self._stats = stats
         self._health = health
         self._usage = usage
-        self._logs = Logs(runtime) if runtime is not None else None
+        self._logs = Logs(runtime, folder=logs) if runtime is not None else None
         self._routes: Mapping[str, Callable[[Exchange, list[str]], Awaitable[None]]] = {
             "healthz": self._healthz,
             "readyz": self._readyz,

@@ -38,10 +38,11 @@ class Changes:
 
 
 class Logs:
-    """Serves logs from the files that the runtime names."""
+    """Serves logs from the files that the runtime names; of a container that it has forgotten, the last below `folder`, if there is one."""
 
-    def __init__(self, runtime: Runtime, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    def __init__(self, runtime: Runtime, *, folder: Path | None = None, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._runtime = runtime
+        self._folder = folder
         self._changes = Changes(runtime)
         self._sleep = sleep
 
@@ -65,6 +66,8 @@ class Logs:
         if pod.container(name) is None:
             raise Refusal(400, f'container "{name}" in pod "{pod.name}" is not available: the pod has no such container')
         mine = [each for each in await self._runtime.containers(pod.uid) if each.name == name]
+        if not mine and self._folder is not None:
+            mine = await asyncio.to_thread(_left, self._folder / pod.log_folder / name, name)
         mine.sort(key=lambda each: (each.attempt, each.created_at))
         if previous:
             before = _last_ended(pod, mine) or (mine[-2] if len(mine) > 1 else None)
@@ -156,7 +159,15 @@ def _last_ended(pod: Pod, mine: list[Container]) -> Container | None:
         for kind in ("containerStatuses", "initContainerStatuses")
         for each in pod.status.get(kind) or ()
     }
-    return next((each for each in reversed(mine) if each.id in ids), None)
+    return next((each for each in reversed(mine) if each.id and each.id in ids), None)
+
+
+def _left(folder: Path, name: str) -> list[Container]:
+    """The last run by its log file alone: of a pod that has ended everything else may have been collected."""
+    newest = max((int(each.stem) for each in folder.glob("*.log") if each.stem.isdecimal()), default=None)
+    if newest is None:
+        return []
+    return [Container("", "", name, newest, ContainerState.EXITED, "", "", "", 0.0, log_path=folder / f"{newest}.log")]
 
 
 def _earlier(container: Container) -> Container | None:

@@ -49,7 +49,7 @@ class StreamService:
         self._edged = edged
         self._problems: dict[str, str] = {}
         stats = Stats(node, runtime, pods_root=edged.root_directory)
-        self._api = KubeletApi(runtime=runtime, book=book, shelf=shelf, stats=stats, health=health, usage=usage)
+        self._api = KubeletApi(runtime=runtime, book=book, shelf=shelf, stats=stats, health=health, logs=edged.pod_logs_dir, usage=usage)
         self.tunnel = EdgeTunnel(settings, node, hub_host=hub_host, api=self._api, certificate=certificate, address=address)
         self.read_only_port = 0
         """In use; 0 while it is closed."""

@@ -134,7 +134,9 @@ async def way(folder: Path, runtime: Runtime | None) -> AsyncIterator[Way]:
         line = await stack.enter_async_context(CutProxy("127.0.0.1", cloud.tunnel_port))
         service = StreamService(
             EdgeStreamSettings(server=f"127.0.0.1:{line.port}"),
-            EdgedSettings(control_socket=folder / "c.sock", tailored_kubelet_config=KubeletSettings(read_only_port=0)),
+            EdgedSettings(
+                control_socket=folder / "c.sock", pod_logs_dir=folder / "logs", tailored_kubelet_config=KubeletSettings(read_only_port=0)
+            ),
             NodeName(NODE),
             hub_host="127.0.0.1",
             runtime=runtime,

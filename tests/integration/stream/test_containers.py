@@ -88,6 +88,20 @@ async def test_logs_and_commands(world: World, tmp_path: Path) -> None:
     assert (tmp_path / "back").read_bytes() == (tmp_path / "here").read_bytes()
 
 
+async def test_the_log_of_a_container_that_was_collected(world: World) -> None:
+    for each in await world.pod.runtime.containers(world.pod.uid):
+        await world.pod.runtime.remove_container(each.id)
+    code, _, said = await world.way.kubectl("logs", "web")
+    assert code, "there is nothing left to read"
+    assert "waiting to start" in said
+    folder = world.way.folder / f"logs/default_web_{world.pod.uid}/main"
+    folder.mkdir(parents=True)
+    for attempt, text in ((9, "before"), (10, "last words")):
+        (folder / f"{attempt}.log").write_text(f"2027-01-15T08:00:00.000000000Z stdout F {text}\n")
+    assert await world.way.kubectl("logs", "web") == (0, "last words\n", "")
+    assert await world.way.kubectl("logs", "web", "--previous") == (0, "before\n", "")
+
+
 async def test_a_terminal(world: World) -> None:
     outer, inner = pty.openpty()
     config = ("--kubeconfig", str(world.way.folder / "admin.kubeconfig"))
