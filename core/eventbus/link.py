@@ -31,6 +31,9 @@ FRUITLESS = 5
 READS = 64
 """Packets read before others have their turn on the loop."""
 
+PIECES = 100
+"""After so many reads paho leaves a packet, even one that is whole with the last of them, and looks at it only when it is called again."""
+
 Arrival = Callable[[str, bytes, Callable[[], None] | None], None]
 """(topic, payload, acknowledge): called for each message; `acknowledge` is None for QoS 0, else it is called once it is on disk."""
 
@@ -262,11 +265,14 @@ class BrokerLink:
     # reading and writing
 
     def _readable(self) -> None:
-        client = self._client
+        client, opened = self._client, self._client.opened
+        if opened is None:
+            return
         self._reading = True
         try:
             for _ in range(READS):
-                if client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS or client.opened is None or not client.opened.buffered:
+                before = opened.reads
+                if client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS or not (opened.buffered or opened.reads - before >= PIECES):
                     break
             else:
                 asyncio.get_running_loop().call_soon(self._readable)

@@ -21,6 +21,8 @@ class BufferedSocket:
         self._buffer = b""
         self._at = 0
         self._gathered = bytearray()
+        self.reads = 0
+        """Served since the connection was opened."""
 
     @property
     def buffered(self) -> bool:
@@ -34,6 +36,7 @@ class BufferedSocket:
             self._buffer = self._inner.recv(_CHUNK)
         piece = self._buffer[self._at : self._at + buffer_size]
         self._at += buffer_size
+        self.reads += 1
         return piece
 
     def send(self, buffer: bytes | bytearray) -> int:

@@ -228,7 +228,9 @@ class Probe:
         password: str = "",
         tls: TestTls | None = None,
         clean: bool = True,
+        keepalive: int = 60,
     ) -> None:
+        self._keepalive = keepalive
         _, _, rest = url.partition("://")
         host, _, port = rest.partition(":")
         self._address = (host, int(port))
@@ -254,7 +256,7 @@ class Probe:
         self._connected.set()
 
     def __enter__(self) -> Self:
-        self.client.connect(*self._address, keepalive=60)
+        self.client.connect(*self._address, keepalive=self._keepalive)
         self.client.loop_start()
         if not self._connected.wait(DEADLINE) or self._refused:
             self.__exit__()

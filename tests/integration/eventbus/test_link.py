@@ -15,7 +15,8 @@ from rig.processes import free_port
 from rig.waiting import until
 
 from pinnace.core.eventbus import link as link_module
-from pinnace.core.eventbus.link import FRUITLESS
+from pinnace.core.eventbus import sockets
+from pinnace.core.eventbus.link import FRUITLESS, PIECES
 from pinnace.core.eventbus.pending import BOUND
 from pinnace.core.eventbus.settings import BusTlsSettings
 from pinnace.core.eventbus.tls import client_context
@@ -203,7 +204,8 @@ async def test_a_wrong_password_is_reported_and_tried_again(tmp_path: Path) -> N
 
 async def test_tls_with_a_certificate(tmp_path: Path) -> None:
     tls = make_tls(tmp_path / "tls")
-    with Mosquitto(tmp_path, tls=tls, client_certificates=True) as broker, Probe(broker.url, tls=tls) as probe:
+    # paho's own loop leaves a packet of PIECES reads until something else comes, here an answer to its ping.
+    with Mosquitto(tmp_path, tls=tls, client_certificates=True) as broker, Probe(broker.url, tls=tls, keepalive=4) as probe:
         probe.subscribe("down/#")
         settings = BusTlsSettings(True, tls.ca, tls.client_certificate, tls.client_key)
         edge = Link(broker.url, tls=lambda: client_context(settings))
@@ -217,6 +219,20 @@ async def test_tls_with_a_certificate(tmp_path: Path) -> None:
             for number in range(2000):
                 probe.publish("up/burst", b"%d" % number, wait=number == 1999)
             assert [(await edge.next())[1] for _ in range(2000)] == [b"%d" % number for number in range(2000)]
+
+
+async def test_a_message_that_is_whole_with_the_last_piece_paho_reads_at_once(broker: Mosquitto, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing comes after it that would wake the link: paho must be called again although the connection is empty."""
+    piece = 64
+    monkeypatch.setattr(sockets, "_CHUNK", piece)
+    edge = Link(broker.url)
+    edge.link.subscribe(["up/#"])
+    async with edge.running():
+        with Probe(broker.url) as probe:
+            for pieces in range(PIECES - 2, PIECES + 3):
+                payload = b"x" * (piece * pieces - piece // 2)
+                probe.publish("up/a", payload, wait=False)
+                assert await edge.next() == ("up/a", payload)
 
 
 async def test_a_broker_of_another_authority_is_refused(tmp_path: Path) -> None:
