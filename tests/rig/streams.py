@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from contract.runtime.pods import TestPod
 from fakes.cutproxy import CutProxy
 
 from pinnace.cloud import server as cloudcore
 from pinnace.core.base.contract.keys import NodeName
 from pinnace.core.base.observe.health import Health
 from pinnace.core.base.pod import Object, Pod
-from pinnace.core.base.runtime import Runtime
+from pinnace.core.base.runtime import CONTAINER_NAME_LABEL, POD_NAME_LABEL, POD_NAMESPACE_LABEL, POD_UID_LABEL, Runtime
 from pinnace.core.base.settings.edged import EdgedSettings, KubeletSettings
 from pinnace.core.hub.certificates import Certificates
 from pinnace.core.hub.settings import EdgeHubSettings, WebSocketSettings
@@ -106,6 +107,17 @@ class Way:
         made = await self.kube.merge(path, {"status": {"phase": "Running", "containerStatuses": statuses}})
         self.book.listed.append(Pod(made))
         return dict(made)
+
+    async def web(self, pod: TestPod, text: str) -> None:
+        """Make `pod` the pod `default/web`, whose container `main` runs a shell script."""
+        stored = await self.add({
+            "metadata": {"name": "web", "namespace": "default"},
+            "spec": {"nodeName": NODE, "containers": [{"name": "main", "image": "busybox"}]},
+        })  # fmt: skip
+        pod.uid = stored["metadata"]["uid"]
+        labels = {POD_UID_LABEL: pod.uid, POD_NAME_LABEL: "web", POD_NAMESPACE_LABEL: "default"}
+        await pod.sandbox(uid=pod.uid, name="web", labels=labels)
+        await pod.shell(text, name="main", labels={**labels, CONTAINER_NAME_LABEL: "main"})
 
     async def tunnelled(self, node: str = NODE) -> None:
         """Wait until the API knows the way to the node."""

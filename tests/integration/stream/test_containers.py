@@ -15,10 +15,7 @@ from typing import NamedTuple
 import pytest
 from contract.runtime.installations import EVERY, INSTALLATIONS, Installation
 from contract.runtime.pods import TestPod, remove_cgroups
-from rig.streams import NODE, Way, way
-
-from pinnace.core.base.pod import Object
-from pinnace.core.base.runtime import CONTAINER_NAME_LABEL, POD_NAME_LABEL, POD_NAMESPACE_LABEL, POD_UID_LABEL
+from rig.streams import Way, way
 
 pytestmark = [pytest.mark.containers, pytest.mark.root, pytest.mark.kubectl, pytest.mark.xdist_group("runtime")]
 
@@ -48,15 +45,7 @@ async def world(installation: Installation, tmp_path: Path) -> AsyncIterator[Wor
     pod = TestPod(runtime, tmp_path, cgroup)
     try:
         async with way(tmp_path, runtime) as made:
-            body: Object = {
-                "metadata": {"name": "web", "namespace": "default"},
-                "spec": {"nodeName": NODE, "containers": [{"name": "main", "image": "busybox"}]},
-            }
-            stored = await made.add(body)
-            pod.uid = stored["metadata"]["uid"]
-            labels = {POD_UID_LABEL: pod.uid, POD_NAME_LABEL: "web", POD_NAMESPACE_LABEL: "default"}
-            await pod.sandbox(uid=pod.uid, name="web", labels=labels)
-            await pod.shell("echo hello; exec sleep 1000", name="main", labels={**labels, CONTAINER_NAME_LABEL: "main"})
+            await made.web(pod, "echo hello; exec sleep 1000")
             yield World(made, pod, installation.name)
     finally:
         await pod.remove()

@@ -14,11 +14,9 @@ import pytest
 from contract.runtime.pods import TestPod, until
 from rig.oci import OciHome
 from rig.processes import pinnace
-from rig.streams import NODE, Way, way
+from rig.streams import Way, way
 
 from pinnace.core.base.aio import children
-from pinnace.core.base.pod import Object
-from pinnace.core.base.runtime import CONTAINER_NAME_LABEL, POD_NAME_LABEL, POD_NAMESPACE_LABEL, POD_UID_LABEL
 from pinnace.core.pods.oci.runtime import OciRuntime
 from pinnace.core.stream import remote
 
@@ -32,15 +30,7 @@ async def made(pod: TestPod, runtime: OciRuntime, tmp_path: Path, monkeypatch: p
         pytest.skip("needs kubectl")
     monkeypatch.setattr(remote, "STUCK_SECONDS", 0.2)
     async with way(tmp_path, runtime) as opened:
-        body: Object = {
-            "metadata": {"name": "web", "namespace": "default"},
-            "spec": {"nodeName": NODE, "containers": [{"name": "main", "image": "busybox"}]},
-        }
-        stored = await opened.add(body)
-        pod.uid = stored["metadata"]["uid"]
-        labels = {POD_UID_LABEL: pod.uid, POD_NAME_LABEL: "web", POD_NAMESPACE_LABEL: "default"}
-        await pod.sandbox(uid=pod.uid, name="web", labels=labels)
-        await pod.shell("exec sleep 1000", name="main", labels={**labels, CONTAINER_NAME_LABEL: "main"})
+        await opened.web(pod, "exec sleep 1000")
         yield opened
 
 

@@ -60,10 +60,7 @@ async def test_it_is_ended_with_all_it_started_and_told(hanging: OciRuntime, tol
     assert caught.value.reason == "StartError"
     container = await hanging.container(container_id)
     assert (container.state, container.exit_code, container.reason) == (ContainerState.EXITED, 128, "StartError")
-    for pid in told.read_text().split():
-        async with asyncio.timeout(20):
-            while os.path.exists(f"/proc/{pid}") and "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]:  # noqa: PTH110
-                await asyncio.sleep(0.02)
+    await until(lambda: _are_gone(*map(int, told.read_text().split())), what="the end of all it started")
     await pod.remove()
 
 
